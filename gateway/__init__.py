@@ -1,0 +1,1 @@
+"""The gateway: the only folder that does network, SQL or Redis."""

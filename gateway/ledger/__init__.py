@@ -1,0 +1,1 @@
+"""What happened, in SQL: tables, a writer that never waits, and reports."""

@@ -1,0 +1,52 @@
+"""One request from admission to settlement: what becomes one ledger row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled along the line, put into the ledger once, at the end; field names are the column names.
+
+    Times: `at` is Unix seconds, `*_ms` are milliseconds since admission (None where that stage did not run).
+    `decision` is the ranking as plain JSON values; `embedding` float16 bytes; prompts only where the policy says so.
+    """
+
+    id: str
+    at: float
+    route: str
+    key_id: str | None = None
+    policy: str | None = None
+    policy_sha256: str | None = None
+    category: str | None = None
+    model_requested: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    provider: str | None = None
+    router_kind: str | None = None
+    reason: str | None = None
+    propensity: float | None = None
+    decision: list[dict[str, Any]] | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    features: dict[str, Any] | None = None
+    embedding: bytes | None = None
+    embedder: str | None = None
+    stream: bool = False
+    status: int = 0
+    error_code: str | None = None
+    finish_reason: str | None = None
+    cache_status: str = "off"
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_estimated: bool = False
+    cost_nanousd: int | None = None
+    embed_ms: float | None = None
+    route_ms: float | None = None
+    first_byte_ms: float | None = None
+    total_ms: float | None = None
+    prompt: str | None = None
+    answer: str | None = None

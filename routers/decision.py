@@ -1,0 +1,110 @@
+"""What flows through routing: Query and Candidates in, Forecasts between, a Decision out, Outcomes to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.catalogue import Endpoint, Modality, ModelCard
+
+FEATURES_VERSION = 1
+
+Embedding = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Cheap facts about a query, computed without a model.
+
+    `tokens` is an estimate of the whole prompt; `max_output_tokens` the caller's cap, if any.
+    """
+
+    tokens: int
+    chars: int
+    turns: int = 1
+    language: str = "en"
+    code: bool = False
+    tools: bool = False
+    json_schema: bool = False
+    logprobs: bool = False
+    modalities: frozenset[Modality] = frozenset({Modality.TEXT})
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The routed question: last user text, features, embedding (shape [dim], unit norm) where one was needed."""
+
+    text: str
+    features: Features
+    category: str = "general"
+    embedding: Embedding | None = None
+    features_version: int = FEATURES_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An eligible endpoint with its model's card; `latency_ms` is observed, or the catalogue's figure before that."""
+
+    endpoint: Endpoint
+    card: ModelCard
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A router's prediction for one candidate; quality in 0..1 with its interval, tokens, milliseconds."""
+
+    endpoint_id: str
+    quality: float
+    quality_low: float
+    quality_high: float
+    output_tokens: int
+    output_tokens_high: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One line of a decision: the candidate, its forecast, forecast cost (nano-dollars), its score and propensity."""
+
+    candidate: Candidate
+    forecast: Forecast
+    cost_nanousd: int
+    cost_high_nanousd: int
+    score: float
+    propensity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Ranking, best first as it will be tried; `ranking[0]` is the chosen one, with its propensity."""
+
+    ranking: tuple[Ranked, ...]
+    reason: str
+    router_kind: str
+    policy_name: str
+    policy_sha256: str
+    artifact_sha256: str | None = None
+    budget_multiplier: float = 1.0
+    excluded: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Ranked:
+        """The candidate that is called first."""
+        return self.ranking[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A training row: what a model's answer to a query was worth and cost."""
+
+    query_id: str
+    model: str
+    quality: float
+    input_tokens: int
+    output_tokens: int
+    cost_nanousd: int
+    latency_ms: float | None = None

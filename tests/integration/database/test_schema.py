@@ -1,0 +1,126 @@
+"""Migrations on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from gateway.ledger.engine import open_engine
+from gateway.ledger.schema import SchemaError, check, downgrade, upgrade
+from gateway.ledger.versions import VERSION_TABLE, alembic_config
+
+
+def test_the_tables_go_up_and_down_and_up_again_without_drift(database_url: str) -> None:
+    first = upgrade(database_url)
+    empty = downgrade(database_url, "base")
+    again = upgrade(database_url)
+
+    assert first == again == check(database_url)
+    assert first.current == first.head and first.drift == () and first.problem is None
+    assert empty.current is None
+
+
+def test_a_database_that_was_never_upgraded_is_told_the_command(database_url: str) -> None:
+    assert "fingerpost db upgrade" in (check(database_url).problem or "")
+
+
+def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(database_url: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, "INSERT INTO policy_version VALUES (1, 'default', 'b', 's', 'a', 'n', 0)")
+
+    assert upgrade(database_url).problem is None
+    assert _run_sql(database_url, "SELECT name FROM policy_version") == [("default",)]
+
+
+def test_a_table_changed_by_hand_is_drift(database_url: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, "ALTER TABLE request_log DROP COLUMN finish_reason")
+
+    problem = check(database_url).problem
+
+    assert problem is not None and "finish_reason" in problem
+
+
+def test_a_table_of_another_application_is_no_drift(database_url: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, "CREATE TABLE guest (id INTEGER)")
+
+    assert check(database_url).drift == ()
+
+
+def test_a_database_of_a_newer_release_is_refused_with_the_remedy(database_url: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+
+    for change, target in ((upgrade, "head"), (downgrade, "base")):
+        with pytest.raises(SchemaError, match="newer Fingerpost"):
+            change(database_url, target)
+    assert "9999" in (check(database_url).problem or "")
+
+
+def test_tables_of_another_origin_are_not_taken_over(database_url: str) -> None:
+    _run_sql(database_url, "CREATE TABLE api_key (secret TEXT)")
+
+    with pytest.raises(SchemaError, match="api_key"):
+        upgrade(database_url)
+
+
+def test_an_unknown_revision_is_a_clear_error_and_changes_nothing(database_url: str) -> None:
+    upgrade(database_url)
+
+    with pytest.raises(SchemaError, match="4711"):
+        downgrade(database_url, "4711")
+    assert check(database_url).problem is None
+
+
+def test_processes_that_start_at_once_do_not_clash(database_url: str) -> None:
+    program = "import sys; from gateway.ledger.schema import upgrade; print(upgrade(sys.argv[1]).problem)"
+
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, database_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    said = [process.communicate() for process in running]
+
+    assert said == [(b"None\n", b"")] * 3
+
+
+def test_an_unreachable_database_is_named_without_its_password() -> None:
+    with pytest.raises(SchemaError) as caught:
+        check("postgresql://someone:s3cret@127.0.0.1:9/nothing")
+
+    assert "127.0.0.1:9" in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+def test_the_alembic_command_works_on_a_url_of_its_own(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/own.sqlite3"
+    config = alembic_config()
+    config.cmd_opts = _Options(x=[f"url={url}"])  # type: ignore[assignment]
+
+    command.upgrade(config, "head")
+
+    assert check(url).problem is None
+
+
+class _Options:
+    def __init__(self, x: Sequence[str]) -> None:
+        self.x = x
+
+
+def _run_sql(database_url: str, statement: str) -> list[tuple[object, ...]]:
+    async def run() -> list[tuple[object, ...]]:
+        engine = open_engine(database_url)
+        async with engine.begin() as connection:
+            result = await connection.execute(text(statement))
+            rows = [tuple(row) for row in result] if result.returns_rows else []
+        await engine.dispose()
+        return rows
+
+    return asyncio.run(run())

@@ -1,0 +1,42 @@
+"""The seam between scheduler and model: segments of tokens in, logits out. Knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive tokens of one sequence: a prompt chunk, one decode token, or a draft to verify.
+
+    `slot` is where the sequence's keys and values live, `start` the position of `tokens[0]`; positions before it must
+    have been computed. `logits` is for how many of the last tokens the caller wants logits.
+    """
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    logits: int = 0
+
+
+class LanguageModel(Protocol):
+    """A model with its key-value store; called from one thread at a time."""
+
+    vocab_size: int
+
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        """Compute all segments in one pass and remember their keys and values.
+
+        Float32 logits, shape [sum of segment.logits, vocab_size], in the order of the segments. A sequence's row
+        depends on its own tokens only; mixing it with others changes at most the rounding of sums.
+        """
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many cores from now on; called in the thread that will call `forward`."""

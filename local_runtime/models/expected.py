@@ -1,0 +1,82 @@
+"""Which tensors of which shapes a spec asks for, and the check against a source, before any tensor is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from local_runtime.base import BadWeights
+from local_runtime.models.names import ExpertNames, TensorNames
+from local_runtime.models.source import TensorSource
+from local_runtime.models.spec import ModelSpec
+
+Expected = tuple[str, tuple[int, ...]]
+
+
+def check_shapes(spec: ModelSpec, names: TensorNames, source: TensorSource) -> None:
+    """BadWeights names the first tensor that is missing or has another shape than the configuration says."""
+    present = source.names()
+    for name, shape in expected_tensors(spec, names, present):
+        if name not in present:
+            raise BadWeights(f"the tensor {name!r} is missing")
+        if (found := source.shape(name)) != shape:
+            raise BadWeights(f"the tensor {name!r} has shape {found}, the configuration asks for {shape}")
+
+
+def expected_tensors(spec: ModelSpec, names: TensorNames, present: Collection[str]) -> Iterator[Expected]:
+    """Every tensor that will be read, with its shape."""
+    yield names.embed, (spec.vocab_size, spec.hidden)
+    yield names.norm, (spec.hidden,)
+    if not spec.tied_embeddings:
+        yield names.head, (spec.vocab_size, spec.hidden)
+    if names.rope_divisors in present:
+        yield names.rope_divisors, (spec.head_dim // 2,)
+    for i, layer in enumerate(spec.layers):
+        yield from _attention(spec, names, i)
+        yield from _experts(spec, names, present, i) if layer.sparse else _dense(spec, names, i)
+
+
+def _attention(spec: ModelSpec, names: TensorNames, i: int) -> Iterator[Expected]:
+    wide, narrow = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    yield names.attn_norm.format(i=i), (spec.hidden,)
+    yield names.ffn_norm.format(i=i), (spec.hidden,)
+    for name, rows in ((names.q, wide), (names.k, narrow), (names.v, narrow)):
+        yield name.format(i=i) + ".weight", (rows, spec.hidden)
+        if spec.qkv_bias:
+            yield name.format(i=i) + ".bias", (rows,)
+    yield names.out.format(i=i) + ".weight", (spec.hidden, wide)
+    if spec.out_bias:
+        yield names.out.format(i=i) + ".bias", (spec.hidden,)
+    if spec.qk_norm:
+        yield names.q_norm.format(i=i), (spec.head_dim,)
+        yield names.k_norm.format(i=i), (spec.head_dim,)
+
+
+def _dense(spec: ModelSpec, names: TensorNames, i: int) -> Iterator[Expected]:
+    rows, hidden = spec.intermediate, spec.hidden
+    for name, shape in ((names.gate, (rows, hidden)), (names.up, (rows, hidden)), (names.down, (hidden, rows))):
+        yield name.format(i=i) + ".weight", shape
+        if spec.mlp_bias:
+            yield name.format(i=i) + ".bias", shape[:1]
+
+
+def _experts(spec: ModelSpec, names: TensorNames, present: Collection[str], i: int) -> Iterator[Expected]:
+    if spec.moe is None:
+        return
+    experts, rows, hidden = spec.moe.experts, spec.moe.intermediate, spec.hidden
+    stored = expert_names(names, present, i)
+    yield stored.router.format(i=i), (experts, hidden)
+    shapes = {stored.gate_up: (2 * rows, hidden), stored.gate: (rows, hidden), stored.up: (rows, hidden)}
+    shapes |= {stored.down: (hidden, rows)}
+    for name, shape in shapes.items():
+        if "{e}" in name:
+            yield from ((name.format(i=i, e=e), shape) for e in range(experts))
+        elif name:
+            yield name.format(i=i), (experts, *shape)
+
+
+def expert_names(names: TensorNames, present: Collection[str], i: int) -> ExpertNames:
+    """The way in which this file stores the experts of layer `i`."""
+    for stored in names.experts:
+        if stored.down.format(i=i, e=0) in present:
+            return stored
+    raise BadWeights(f"layer {i} has no experts under any known name")

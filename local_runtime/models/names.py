@@ -1,0 +1,108 @@
+"""What each weight is called in each family of files. Knows names only; `{i}` is the layer, `{e}` the expert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertNames:
+    """One way of storing experts; `gate_up` is set where gate and up are one tensor.
+
+    With `{e}` in the names every expert has its own matrices; without it one tensor [experts, rows, columns] holds all.
+    """
+
+    router: str
+    down: str
+    gate: str = ""
+    up: str = ""
+    gate_up: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNames:
+    """Names of everything outside the experts, and the ways experts may be stored, most common first."""
+
+    embed: str
+    norm: str
+    head: str
+    attn_norm: str
+    q: str
+    k: str
+    v: str
+    out: str
+    q_norm: str
+    k_norm: str
+    ffn_norm: str
+    gate: str
+    up: str
+    down: str
+    experts: tuple[ExpertNames, ...]
+    rope_divisors: str = ""
+
+
+_LAYER = "model.layers.{i}."
+_MLP = _LAYER + "mlp."
+_BLOCK = _LAYER + "block_sparse_moe."
+
+HUGGING_FACE = TensorNames(
+    embed="model.embed_tokens.weight",
+    norm="model.norm.weight",
+    head="lm_head.weight",
+    attn_norm=_LAYER + "input_layernorm.weight",
+    q=_LAYER + "self_attn.q_proj",
+    k=_LAYER + "self_attn.k_proj",
+    v=_LAYER + "self_attn.v_proj",
+    out=_LAYER + "self_attn.o_proj",
+    q_norm=_LAYER + "self_attn.q_norm.weight",
+    k_norm=_LAYER + "self_attn.k_norm.weight",
+    ffn_norm=_LAYER + "post_attention_layernorm.weight",
+    gate=_MLP + "gate_proj",
+    up=_MLP + "up_proj",
+    down=_MLP + "down_proj",
+    experts=(
+        ExpertNames(
+            router=_BLOCK + "gate.weight",
+            gate=_BLOCK + "experts.{e}.w1.weight",
+            up=_BLOCK + "experts.{e}.w3.weight",
+            down=_BLOCK + "experts.{e}.w2.weight",
+        ),
+        ExpertNames(
+            router=_MLP + "gate.weight",
+            gate=_MLP + "experts.{e}.gate_proj.weight",
+            up=_MLP + "experts.{e}.up_proj.weight",
+            down=_MLP + "experts.{e}.down_proj.weight",
+        ),
+        ExpertNames(
+            router=_MLP + "gate.weight",
+            gate_up=_MLP + "experts.gate_up_proj",
+            down=_MLP + "experts.down_proj",
+        ),
+    ),
+)
+
+GGUF = TensorNames(
+    embed="token_embd.weight",
+    norm="output_norm.weight",
+    head="output.weight",
+    attn_norm="blk.{i}.attn_norm.weight",
+    q="blk.{i}.attn_q",
+    k="blk.{i}.attn_k",
+    v="blk.{i}.attn_v",
+    out="blk.{i}.attn_output",
+    q_norm="blk.{i}.attn_q_norm.weight",
+    k_norm="blk.{i}.attn_k_norm.weight",
+    ffn_norm="blk.{i}.ffn_norm.weight",
+    gate="blk.{i}.ffn_gate",
+    up="blk.{i}.ffn_up",
+    down="blk.{i}.ffn_down",
+    experts=(
+        ExpertNames(
+            router="blk.{i}.ffn_gate_inp.weight",
+            gate="blk.{i}.ffn_gate_exps.weight",
+            up="blk.{i}.ffn_up_exps.weight",
+            down="blk.{i}.ffn_down_exps.weight",
+        ),
+    ),
+    rope_divisors="rope_freqs.weight",
+)

@@ -1,0 +1,173 @@
+"""The one decoder-only transformer, dense or with experts: plain torch, the reference that faster paths are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from local_runtime.kv.cache import SlotCache
+from local_runtime.models.base import Logits, Segment
+from local_runtime.models.rope import frequencies, rotate, rotations
+from local_runtime.models.spec import ModelSpec
+from local_runtime.models.weights import DenseWeights, LayerWeights, ModelWeights, MoeWeights
+
+REFINED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A segment's place in the flat batch: rows a..b, its slot, and what its tokens may see.
+
+    `masks` holds for every attention window of the model the first visible position and an additive mask
+    [rows * group, visible], None where a single row sees all.
+    """
+
+    a: int
+    b: int
+    slot: int
+    start: int
+    masks: dict[int | None, tuple[int, torch.Tensor | None]]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.b - self.a
+
+
+class Transformer:
+    """Weights, key-value store and the forward pass. Linear maps run over all rows at once, attention per sequence,
+    so that sequences of any lengths mix without padding and a row never depends on its neighbours."""
+
+    def __init__(self, spec: ModelSpec, weights: ModelWeights, cache: SlotCache) -> None:
+        self.spec = spec
+        self.weights = weights
+        self.cache = cache
+        self.vocab_size = spec.vocab_size
+        self._windows = {layer.window for layer in spec.layers}
+        self._group = spec.heads // spec.kv_heads
+        self._frequencies = frequencies(spec.rope, spec.head_dim)
+        if weights.rope_divisors is not None:
+            self._frequencies = self._frequencies / weights.rope_divisors
+
+    def use_threads(self, threads: int) -> None:
+        """Torch's intra-op threads of the calling thread."""
+        torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        """See LanguageModel.forward."""
+        spans = self._spans(segments)
+        tokens = torch.tensor([token for segment in segments for token in segment.tokens])
+        positions = torch.cat([torch.arange(span.start, span.end) for span in spans])
+        turns = rotations(positions, self._frequencies)
+        hidden = self.weights.embed[tokens].float()
+        for i, layer in enumerate(self.weights.layers):
+            hidden.add_(self._attention(i, layer, self._normed(hidden, layer.attn_norm), spans, turns))
+            hidden.add_(self._feed_forward(layer.ffn, self._normed(hidden, layer.ffn_norm)))
+        pairs = zip(segments, spans, strict=True)
+        wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
+        return self._head(hidden[wanted])
+
+    def _head(self, hidden: torch.Tensor) -> Logits:
+        """Logits; below float32 the best candidates are computed again in float32.
+
+        Bfloat16 leaves three digits of a logit: without this, ties among the best would decide greedy answers.
+        """
+        weights, spec = self.weights, self.spec
+        final = functional.rms_norm(hidden, weights.norm.shape, weights.norm, spec.norm_eps)
+        logits = functional.linear(final.to(weights.head.dtype), weights.head).float()
+        if weights.head.dtype != torch.float32 and len(logits):
+            best = logits.topk(min(REFINED, spec.vocab_size), dim=-1).indices
+            exact = torch.bmm(weights.head[best].float(), final.unsqueeze(-1)).squeeze(-1)
+            logits.scatter_(1, best, exact)
+        out: Logits = logits.numpy()
+        return out
+
+    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """RMSNorm (arXiv:1910.07467) in float32, then the compute type."""
+        return functional.rms_norm(x, weight.shape, weight, self.spec.norm_eps).to(self.weights.embed.dtype)
+
+    def _attention(
+        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[_Span], turns: torch.Tensor
+    ) -> torch.Tensor:
+        spec = self.spec
+        heads = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, spec.head_dim)
+        rotary, values = heads[:, : -spec.kv_heads], heads[:, -spec.kv_heads :]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)
+            rotary = torch.cat([queries, self._head_normed(rotary[:, spec.heads :], layer.k_norm)], dim=1)
+        rotary = rotate(rotary, turns)
+        queries, keys = rotary[:, : spec.heads], rotary[:, spec.heads :]
+        window = spec.layers[i].window
+        seen = []
+        for span in spans:
+            self.cache.write(i, span.slot, span.start, keys[span.a : span.b], values[span.a : span.b])
+            seen.append(self._attend(i, span, window, queries[span.a : span.b]))
+        mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
+        return functional.linear(mixed, layer.out, layer.out_bias)
+
+    def _head_normed(self, heads: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(heads.float(), weight.shape, weight, self.spec.norm_eps).to(heads.dtype)
+
+    def _attend(self, i: int, span: _Span, window: int | None, queries: torch.Tensor) -> torch.Tensor:
+        """Attention of one sequence's rows [rows, heads, head_dim] to its past; [rows, heads * head_dim].
+
+        The query heads that share a key-value head are laid out as further rows of it: no key is ever repeated.
+        """
+        first, mask = span.masks[window]
+        keys, values = self.cache.read(i, span.slot, first, span.end)
+        rows, spec = len(queries), self.spec
+        folded = queries.reshape(rows, spec.kv_heads, self._group, spec.head_dim).permute(1, 2, 0, 3)
+        folded = folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
+        mixed = functional.scaled_dot_product_attention(folded, keys.unsqueeze(0), values.unsqueeze(0), attn_mask=mask)
+        unfolded = mixed.view(spec.kv_heads, self._group, rows, spec.head_dim).permute(2, 0, 1, 3)
+        return unfolded.reshape(rows, spec.heads * spec.head_dim)
+
+    def _feed_forward(self, ffn: DenseWeights | MoeWeights, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(ffn, MoeWeights):
+            return _experts(ffn, x)
+        return functional.linear(_swiglu(functional.linear(x, ffn.gate_up, ffn.gate_up_bias)), ffn.down, ffn.down_bias)
+
+    def _spans(self, segments: Sequence[Segment]) -> list[_Span]:
+        spans, a = [], 0
+        for segment in segments:
+            b = a + len(segment.tokens)
+            masks = {window: self._mask(segment.start, b - a, window) for window in self._windows}
+            spans.append(_Span(a, b, segment.slot, segment.start, masks))
+            a = b
+        return spans
+
+    def _mask(self, start: int, rows: int, window: int | None) -> tuple[int, torch.Tensor | None]:
+        """First visible position and mask for `rows` tokens from `start`: nothing later, nothing beyond the window."""
+        first = max(0, start + 1 - window) if window else 0
+        if rows == 1:
+            return first, None
+        at = torch.arange(start, start + rows).unsqueeze(1)
+        seen = torch.arange(first, start + rows).unsqueeze(0)
+        hidden = seen > at
+        if window:
+            hidden |= seen <= at - window
+        mask = torch.zeros(hidden.shape, dtype=self.weights.embed.dtype).masked_fill_(hidden, float("-inf"))
+        return first, mask.repeat(self._group, 1)
+
+
+def _swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """SiLU(gate) * up (arXiv:2002.05202); gate and up side by side in the last dimension."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return functional.silu(gate) * up
+
+
+def _experts(ffn: MoeWeights, x: torch.Tensor) -> torch.Tensor:
+    """Top-k routed SwiGLU experts (arXiv:2401.04088); float32 [rows, hidden], router probabilities in float32."""
+    probabilities = functional.linear(x, ffn.router).float().softmax(dim=-1)
+    weights, chosen = probabilities.topk(ffn.moe.active, dim=-1)
+    if ffn.moe.normalise:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    mixed = torch.zeros(x.shape, dtype=torch.float32)
+    for expert in torch.bincount(chosen.flatten()).nonzero().flatten().tolist():
+        rows, rank = torch.where(chosen == expert)
+        out = functional.linear(_swiglu(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
+        mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
+    return mixed

@@ -1,0 +1,149 @@
+"""The tensors of a model, read from a TensorSource, fused and ordered for speed. Knows no file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from local_runtime.models.expected import check_shapes, expert_names
+from local_runtime.models.names import TensorNames
+from local_runtime.models.source import TensorSource
+from local_runtime.models.spec import ModelSpec, Moe
+
+
+@dataclass(frozen=True, slots=True)
+class DenseWeights:
+    """SwiGLU: `gate_up` [2 * intermediate, hidden], `down` [hidden, intermediate], biases where the family has them."""
+
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    gate_up_bias: torch.Tensor | None
+    down_bias: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoeWeights:
+    """`router` [experts, hidden], `gate_up` [experts, 2 * width, hidden], `down` [experts, hidden, width]."""
+
+    moe: Moe
+    router: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One block; `qkv` holds query, key and value rows below each other, q and k rows in rotary pairs."""
+
+    attn_norm: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    q_norm: torch.Tensor | None
+    k_norm: torch.Tensor | None
+    out: torch.Tensor
+    out_bias: torch.Tensor | None
+    ffn_norm: torch.Tensor
+    ffn: DenseWeights | MoeWeights
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """Matrices in the compute type, norm weights in float32; `head` is `embed` where the two are tied.
+
+    `rope_divisors` [head_dim / 2] divide the rotary frequencies where a file brings them.
+    """
+
+    embed: torch.Tensor
+    layers: tuple[LayerWeights, ...]
+    norm: torch.Tensor
+    head: torch.Tensor
+    rope_divisors: torch.Tensor | None
+
+
+def load_weights(spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype) -> ModelWeights:
+    """All weights of the model; BadWeights before anything is read where shapes do not fit."""
+    check_shapes(spec, names, source)
+    return _Filler(spec, names, source, dtype).model()
+
+
+class _Filler:
+    """Reads tensors whose shapes are known to fit."""
+
+    def __init__(self, spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype) -> None:
+        self.spec = spec
+        self.names = names
+        self.source = source
+        self.dtype = dtype
+
+    def model(self) -> ModelWeights:
+        spec, names = self.spec, self.names
+        embed = self._read(names.embed)
+        brings_divisors = names.rope_divisors in self.source.names()
+        return ModelWeights(
+            embed=embed,
+            layers=tuple(self._layer(i) for i in range(len(spec.layers))),
+            norm=self._vector(names.norm),
+            head=embed if spec.tied_embeddings else self._read(names.head),
+            rope_divisors=self._vector(names.rope_divisors) if brings_divisors else None,
+        )
+
+    def _layer(self, i: int) -> LayerWeights:
+        spec, names = self.spec, self.names
+        return LayerWeights(
+            attn_norm=self._vector(names.attn_norm.format(i=i)),
+            qkv=self._qkv(i, ".weight"),
+            qkv_bias=self._qkv(i, ".bias") if spec.qkv_bias else None,
+            q_norm=self._head_norm(names.q_norm.format(i=i)) if spec.qk_norm else None,
+            k_norm=self._head_norm(names.k_norm.format(i=i)) if spec.qk_norm else None,
+            out=self._read(names.out.format(i=i) + ".weight"),
+            out_bias=self._read(names.out.format(i=i) + ".bias") if spec.out_bias else None,
+            ffn_norm=self._vector(names.ffn_norm.format(i=i)),
+            ffn=self._moe(i, spec.moe) if spec.moe and spec.layers[i].sparse else self._dense(i),
+        )
+
+    def _qkv(self, i: int, suffix: str) -> torch.Tensor:
+        """The three projections as one; q and k rows brought to rotary pairs."""
+        names = (self.names.q, self.names.k, self.names.v)
+        query, key, value = (self._read(name.format(i=i) + suffix) for name in names)
+        return torch.cat([self._paired(query, self.spec.heads), self._paired(key, self.spec.kv_heads), value])
+
+    def _paired(self, rows: torch.Tensor, heads: int) -> torch.Tensor:
+        """Rows ordered as halves (x_i with x_{i + d/2}) become pairs side by side; scores of q and k do not change."""
+        if self.spec.rope.interleaved:
+            return rows
+        halves = rows.view(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
+        return halves.transpose(1, 2).reshape(rows.shape)
+
+    def _head_norm(self, name: str) -> torch.Tensor:
+        return self._paired(self._vector(name), 1)
+
+    def _dense(self, i: int) -> DenseWeights:
+        gate, up, down = (name.format(i=i) for name in (self.names.gate, self.names.up, self.names.down))
+        biased = self.spec.mlp_bias
+        return DenseWeights(
+            gate_up=torch.cat([self._read(gate + ".weight"), self._read(up + ".weight")]),
+            down=self._read(down + ".weight"),
+            gate_up_bias=torch.cat([self._read(gate + ".bias"), self._read(up + ".bias")]) if biased else None,
+            down_bias=self._read(down + ".bias") if biased else None,
+        )
+
+    def _moe(self, i: int, moe: Moe) -> MoeWeights:
+        names = expert_names(self.names, self.source.names(), i)
+        if names.gate_up:
+            gate_up = self._experts(names.gate_up, i, moe)
+        else:
+            gate_up = torch.cat([self._experts(names.gate, i, moe), self._experts(names.up, i, moe)], dim=1)
+        router = self._read(names.router.format(i=i))
+        return MoeWeights(moe, router=router, gate_up=gate_up, down=self._experts(names.down, i, moe))
+
+    def _experts(self, name: str, i: int, moe: Moe) -> torch.Tensor:
+        if "{e}" not in name:
+            return self._read(name.format(i=i))
+        return torch.stack([self._read(name.format(i=i, e=e)) for e in range(moe.experts)])
+
+    def _vector(self, name: str) -> torch.Tensor:
+        return self.source.read(name, torch.float32)
+
+    def _read(self, name: str) -> torch.Tensor:
+        return self.source.read(name, self.dtype)

@@ -1,0 +1,101 @@
+"""One generation on its way through the scheduler: each station reads and changes this record. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+from local_runtime.base import Delta, FinishReason, Sampling, TokenLogprob
+from local_runtime.decoding import filters
+from local_runtime.decoding.base import DecodingStrategy, History, Row
+from local_runtime.decoding.sampling import strategy_for
+from local_runtime.text.detokenise import Released, TextStream
+from local_runtime.text.tokenizer import Tokenizer
+
+NO_SLOT = -1
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """`computed` tokens have keys and values in `slot`; `limit` new tokens may come at most.
+
+    `cancelled` may be set from any thread; the next step drops the sequence.
+    """
+
+    sampling: Sampling
+    strategy: DecodingStrategy
+    tokenizer: Tokenizer
+    history: History
+    limit: int
+    stream: TextStream
+    slot: int = NO_SLOT
+    computed: int = 0
+    cancelled: bool = False
+    finished: bool = False
+
+    @property
+    def length(self) -> int:
+        """Prompt and generated tokens together."""
+        return len(self.history.prompt) + len(self.history.generated)
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether prompt tokens are still to be computed."""
+        return self.computed < len(self.history.prompt)
+
+    def next_tokens(self, chunk: int) -> Items[int]:
+        """What to compute next: the prompt up to the next multiple of `chunk`, or the last generated token.
+
+        Chunk borders depend on the prompt alone, so that a sequence is computed alike whatever else is running.
+        """
+        prompt = self.history.prompt
+        if self.computed >= len(prompt):
+            return self.history.generated[-1:]
+        end = (self.computed // chunk + 1) * chunk
+        return prompt[self.computed : end]
+
+    def take(self, logits: Row) -> Delta | None:
+        """Pick a token from its row of logits; the delta that may leave now, None when all is held back."""
+        token = self.strategy.choose(logits, self.history)
+        self.history.generated.append(token)
+        count = len(self.history.generated)
+        if token in self.tokenizer.end_ids:
+            return self._delta(self.stream.finish(), "stop")
+        logprob = self._logprob(logits, token) if self.sampling.logprobs else None
+        released = self.stream.push(self.tokenizer.visible_bytes(token), logprob)
+        if released.stopped:
+            return self._delta(released, "stop")
+        if count >= self.limit:
+            return self._delta(_joined(released, self.stream.finish()), "length")
+        return self._delta(released, None) if released.text or released.logprobs else None
+
+    def _delta(self, released: Released, reason: FinishReason | None) -> Delta:
+        self.finished = reason is not None
+        return Delta(released.text, released.logprobs, reason, len(self.history.generated))
+
+    def _logprob(self, logits: Row, token: int) -> TokenLogprob:
+        values = filters.log_probabilities(logits)
+        top = filters.best_first(logits, self.sampling.top_logprobs) if self.sampling.top_logprobs else []
+        alternatives = tuple(self._named(candidate, float(values[candidate])) for candidate in top)
+        return self._named(token, float(values[token]), alternatives)
+
+    def _named(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        spelled = self.tokenizer.token_bytes(token)
+        return TokenLogprob(spelled.decode("utf-8", "replace"), spelled, logprob, top)
+
+
+def new_sequence(prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, context_tokens: int) -> Sequence:
+    """A sequence that ends at the context's end at the latest; `prompt` must be shorter than the context."""
+    room = context_tokens - len(prompt)
+    return Sequence(
+        sampling=sampling,
+        strategy=strategy_for(sampling),
+        tokenizer=tokenizer,
+        history=History(tuple(prompt)),
+        limit=min(sampling.max_tokens or room, room),
+        stream=TextStream(sampling.stop, drop_first_space=tokenizer.drops_first_space),
+    )
+
+
+def _joined(first: Released, last: Released) -> Released:
+    return Released(first.text + last.text, first.logprobs + last.logprobs)

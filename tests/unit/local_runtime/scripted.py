@@ -1,0 +1,68 @@
+"""A LanguageModel whose answers a test writes; it keeps what a real one keeps and records what it was asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from local_runtime.models.base import Logits, Segment
+from local_runtime.models.load import LoadedModel
+from local_runtime.text.chat_template import ChatTemplate
+from local_runtime.text.tokenizer import Tokenizer
+from tests.unit.local_runtime.tiny import CHATML, byte_tokenizer
+
+END = 257
+Answer = Callable[[list[int]], int]
+
+
+def spells(text: str | bytes) -> Answer:
+    """After a prompt of one token, answer `text` byte by byte, then end."""
+    raw = text.encode() if isinstance(text, str) else text
+    script = [*raw, END]
+    return lambda seen: script[min(len(seen) - 1, len(raw))]
+
+
+class ScriptedModel:
+    """Says `answer(all tokens so far)` next. With `paced`, every step waits until the test lets one go."""
+
+    vocab_size = 258
+
+    def __init__(self, answer: Answer, *, paced: bool = False) -> None:
+        self.answer = answer
+        self.calls: list[list[Segment]] = []
+        self.entered = threading.Semaphore(0)
+        self._paces = threading.Semaphore(0) if paced else None
+        self._seen: dict[int, list[int]] = {}
+
+    def use_threads(self, threads: int) -> None:
+        self.threads = threads
+
+    def let_go(self, steps: int = 1) -> None:
+        """Allow so many more steps."""
+        if self._paces is not None:
+            self._paces.release(steps)
+
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        self.entered.release()
+        if self._paces is not None:
+            self._paces.acquire()
+        self.calls.append(list(segments))
+        return np.array([row for segment in segments for row in self._rows(segment)], dtype=np.float32)
+
+    def _rows(self, segment: Segment) -> list[np.ndarray]:
+        seen = self._seen.get(segment.slot, [])[: segment.start]
+        assert len(seen) == segment.start, "positions before a segment must have been computed"
+        self._seen[segment.slot] = seen = [*seen, *segment.tokens]
+        if not segment.logits:
+            return []
+        row = np.zeros(self.vocab_size, dtype=np.float32)
+        row[self.answer(seen)] = 30.0
+        return [row]
+
+
+def scripted(model: ScriptedModel, context_tokens: int = 64) -> LoadedModel:
+    """An engine's parts around a scripted model."""
+    tokenizer = Tokenizer(byte_tokenizer(), {}, [END])
+    return LoadedModel("scripted", model, tokenizer, ChatTemplate(CHATML, {}), context_tokens)

@@ -1,0 +1,139 @@
+"""What one step computes: admission, chunks, mixing, leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from local_runtime.base import Delta, Sampling
+from local_runtime.decoding.filters import BadLogits
+from local_runtime.models.base import Logits, Segment
+from local_runtime.scheduler import PREFILL_CHUNK, PREFILL_TOKENS_A_STEP, Scheduler
+from local_runtime.sequence import NO_SLOT, new_sequence
+from local_runtime.sequence import Sequence as Running
+from local_runtime.text.tokenizer import Tokenizer
+from tests.unit.local_runtime.scripted import ScriptedModel, spells
+from tests.unit.local_runtime.tiny import byte_tokenizer
+
+TOKENIZER = Tokenizer(byte_tokenizer(), {}, [257])
+
+
+def sequence(prompt: int = 1, *, context: int = 1000, max_tokens: int | None = None) -> Running:
+    sampling = Sampling(temperature=0, max_tokens=max_tokens)
+    return new_sequence([65] * prompt, sampling, TOKENIZER, context)
+
+
+def run_all(scheduler: Scheduler) -> dict[Running, list[Delta]]:
+    out: dict[Running, list[Delta]] = {}
+    while not scheduler.idle:
+        for result in scheduler.step():
+            assert isinstance(result.outcome, Delta)
+            out.setdefault(result.sequence, []).append(result.outcome)
+    return out
+
+
+def test_sequences_of_a_batch_finish_independently_and_the_next_one_takes_the_free_slot() -> None:
+    model = ScriptedModel(lambda seen: 257 if len(seen) >= seen[0] else 66)
+    scheduler = Scheduler(model, slots=2)
+    lengths = [3, 9, 4]
+    parts = [new_sequence([length], Sampling(temperature=0), TOKENIZER, 50) for length in lengths]
+    for part in parts:
+        scheduler.add(part)
+    results = run_all(scheduler)
+    assert [results[part][-1].output_tokens for part in parts] == lengths
+    assert max(len(call) for call in model.calls) == 2
+    assert scheduler.steps == 9
+
+
+def test_a_long_prompt_is_computed_in_chunks_beside_running_sequences() -> None:
+    model = ScriptedModel(lambda seen: 66)
+    scheduler = Scheduler(model, slots=2)
+    scheduler.add(sequence(1))
+    scheduler.step()
+    scheduler.add(sequence(3 * PREFILL_CHUNK + 5))
+    for _ in range(4):
+        scheduler.step()
+    sizes = [[len(segment.tokens) for segment in call] for call in model.calls]
+    assert sizes == [[1], [1, 64], [1, 64], [1, 64], [1, 5]]
+    assert [call[1].logits for call in model.calls[1:]] == [0, 0, 0, 1]
+
+
+def test_prompts_share_a_step_up_to_its_budget_and_all_get_their_turn() -> None:
+    model = ScriptedModel(spells("x"))
+    scheduler = Scheduler(model, slots=8)
+    parts = [sequence(PREFILL_CHUNK + 1, max_tokens=1) for _ in range(8)]
+    for part in parts:
+        scheduler.add(part)
+    results = run_all(scheduler)
+    assert set(results) == set(parts)
+    assert max(sum(len(s.tokens) for s in call) for call in model.calls) <= PREFILL_TOKENS_A_STEP
+
+
+def test_chunk_borders_do_not_depend_on_what_else_runs() -> None:
+    def borders(neighbours: int) -> list[int]:
+        model = ScriptedModel(lambda seen: 66)
+        scheduler = Scheduler(model, slots=8)
+        for _ in range(neighbours):
+            scheduler.add(sequence(100, max_tokens=2))
+        watched = sequence(150, max_tokens=1)
+        scheduler.add(watched)
+        starts = []
+        while not watched.finished:
+            scheduler.step()
+            starts += [s.start for s in model.calls[-1] if s.slot == neighbours and len(s.tokens) > 1]
+        return starts
+
+    assert borders(0) == borders(5) == [0, 64, 128]
+
+
+def test_a_cancelled_sequence_leaves_its_slot_in_the_very_next_step() -> None:
+    model = ScriptedModel(lambda seen: 66)
+    scheduler = Scheduler(model, slots=1)
+    first, second = sequence(), sequence()
+    scheduler.add(first)
+    scheduler.add(second)
+    scheduler.step()
+    first.cancelled = True
+    scheduler.step()
+    assert (scheduler.running, first.slot, second.slot) == ([second], NO_SLOT, 0)
+    assert len(model.calls[-1]) == 1
+
+
+def test_a_waiting_sequence_that_is_cancelled_is_never_computed() -> None:
+    model = ScriptedModel(lambda seen: 66)
+    scheduler = Scheduler(model, slots=1)
+    gone = sequence()
+    gone.cancelled = True
+    scheduler.add(gone)
+    assert scheduler.step() == []
+    assert (model.calls, scheduler.idle) == ([], True)
+
+
+def test_the_end_of_the_context_ends_an_answer_with_length() -> None:
+    scheduler = Scheduler(ScriptedModel(lambda seen: 66), slots=1)
+    long = sequence(6, context=10, max_tokens=500)
+    scheduler.add(long)
+    deltas = run_all(scheduler)[long]
+    assert (deltas[-1].finish_reason, deltas[-1].output_tokens) == ("length", 4)
+    assert "".join(delta.text for delta in deltas) == "BBBB"
+
+
+class Poisoned(ScriptedModel):
+    """Gives NaN to slot 0."""
+
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        logits = super().forward(segments)
+        logits[[segment.slot == 0 for segment in segments if segment.logits]] = np.nan
+        return logits
+
+
+def test_a_row_of_nan_ends_its_own_sequence_only() -> None:
+    scheduler = Scheduler(Poisoned(spells("ok")), slots=2)
+    bad, good = sequence(), sequence()
+    scheduler.add(bad)
+    scheduler.add(good)
+    outcomes = {result.sequence: result.outcome for result in scheduler.step()}
+    assert isinstance(outcomes[bad], BadLogits)
+    assert isinstance(outcomes[good], Delta)
+    assert scheduler.running == [good]

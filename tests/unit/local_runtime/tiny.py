@@ -1,0 +1,116 @@
+"""Tiny random models in Hugging Face's own format, and a byte tokenizer, for tests that need real files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from tokenizers import decoders, models, pre_tokenizers
+
+from local_runtime.kv.cache import CacheShape, SlotCache
+from local_runtime.models.hf_config import spec_from_config
+from local_runtime.models.names import HUGGING_FACE
+from local_runtime.models.safetensors_source import SafetensorsSource
+from local_runtime.models.transformer import Transformer
+from local_runtime.models.weights import load_weights
+from local_runtime.text.hf_tokenizer import read_json
+from local_runtime.text.tokenizer import byte_of_character
+
+SPECIAL = ["<|im_start|>", "<|im_end|>"]
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+SIZES: dict[str, Any] = {
+    "vocab_size": 258,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": 257,
+    "pad_token_id": None,
+    "initializer_range": 0.3,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama tied": {"tie_word_embeddings": True, "rope_parameters": LINEAR_ROPE},
+    "llama 3.1, biased": {"rope_parameters": LLAMA3_ROPE, "attention_bias": True, "mlp_bias": True},
+    "mistral, window": {"sliding_window": 5},
+    "qwen2": {"tie_word_embeddings": True},
+    "qwen3": {"head_dim": 16},
+    "qwen3 half windowed": {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "head_dim": 16},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "mixtral, window": {"num_local_experts": 3, "sliding_window": 7},
+    "qwen3_moe": {
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "mlp_only_layers": [1],
+        "head_dim": 8,
+        "norm_topk_prob": True,
+    },
+    "qwen3_moe raw weights": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8},
+}
+CLASSES = {
+    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+    "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
+    "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
+}
+
+
+def save_tiny(name: str, folder: Path) -> Any:
+    """Save the tiny model called `name` in FAMILIES with every parameter random; Hugging Face's model, for answers."""
+    config_class, model_class = CLASSES[name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]]
+    torch.manual_seed(len(name))
+    model = model_class(config_class(**{**SIZES, **FAMILIES[name]})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.uniform_(0.5, 1.5)
+    model.save_pretrained(folder)
+    return model
+
+
+def save_tokenizer(folder: Path) -> None:
+    """tokenizer.json with one token a byte and the ChatML tokens after them."""
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    settings = {"eos_token": "<|im_end|>", "chat_template": CHATML}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def byte_tokenizer() -> tokenizers.Tokenizer:
+    """Token id = byte value; 256 and 257 are the ChatML tokens."""
+    vocabulary = dict(byte_of_character())
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(SPECIAL)
+    return backend
+
+
+def load_tiny(folder: Path, slots: int = 4, tokens: int = 96, dtype: torch.dtype = torch.float32) -> Transformer:
+    """Our transformer from a saved folder."""
+    spec = spec_from_config(read_json(folder / "config.json"))
+    with SafetensorsSource(folder) as source:
+        weights = load_weights(spec, HUGGING_FACE, source, dtype)
+    shape = CacheShape(len(spec.layers), slots, spec.kv_heads, spec.head_dim, tokens)
+    return Transformer(spec, weights, SlotCache(shape, dtype))

@@ -5,9 +5,10 @@ Pure data: reading TOML is `policies.load`'s business, resolving `env:NAME` refe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -70,13 +71,30 @@ class ModelCard(BaseModel):
 
         `cached_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens` (OpenAI's counting).
         """
+        read, cached, written, reasoned = self._picousd_per_token
         pico = (
-            max(input_tokens - cached_tokens, 0) * _picousd(self.price_in_usd_per_mtok)
-            + cached_tokens * _picousd(self.price_cached_in_usd_per_mtok, self.price_in_usd_per_mtok)
-            + max(output_tokens - reasoning_tokens, 0) * _picousd(self.price_out_usd_per_mtok)
-            + reasoning_tokens * _picousd(self.price_reasoning_usd_per_mtok, self.price_out_usd_per_mtok)
+            max(input_tokens - cached_tokens, 0) * read
+            + cached_tokens * cached
+            + max(output_tokens - reasoning_tokens, 0) * written
+            + reasoning_tokens * reasoned
         )
         return -(-pico // 1000)
+
+    @cached_property
+    def _picousd_per_token(self) -> tuple[int, int, int, int]:
+        """Pico-dollars of one input, cached input, output and reasoning token; kept since every decision asks."""
+        return (
+            _picousd(self.price_in_usd_per_mtok),
+            _picousd(self.price_cached_in_usd_per_mtok, self.price_in_usd_per_mtok),
+            _picousd(self.price_out_usd_per_mtok),
+            _picousd(self.price_reasoning_usd_per_mtok, self.price_out_usd_per_mtok),
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy works its prices out anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("_picousd_per_token", None)
+        return copied
 
 
 def _picousd(price: float | None, otherwise: float | None = None) -> int:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Self
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -122,7 +124,7 @@ class Fallback(_Table):
 
     enabled: bool = True
     max_attempts: int = Field(default=3, ge=1, le=20)
-    models: tuple[str, ...] = Field(default=(), description="tried after the ranking, in this order")
+    models: tuple[str, ...] = Field(default=(), description="tried right after the chosen one, in this order")
 
 
 class Logging(_Table):
@@ -160,5 +162,15 @@ class Policy(_Table):
 
     def sha256(self) -> str:
         """Content hash (hex), independent of the order of keys and of formatting in the file."""
+        return self._sha256
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; the copy hashes itself anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("_sha256", None)
+        return copied
+
+    @cached_property
+    def _sha256(self) -> str:
         body = self.model_dump(mode="json", by_alias=True)
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Routes: one file a resource; the hot ones are bare ASGI, admin is FastAPI."""

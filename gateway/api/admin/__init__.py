@@ -1,0 +1,1 @@
+"""Admin routes: every one requires a key whose role is `admin`."""

@@ -1,0 +1,262 @@
+"""The bare ASGI floor of the hot routes: key check, bounded body, errors in one shape, client departure.
+
+No framework stands between these routes and the server, because it would cost more than all our own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter, time
+from typing import Any
+
+from gateway.admission.keys import Caller, Keyring, KeyStoreUnavailable
+from gateway.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    Forbidden,
+    GatewayError,
+    InvalidKey,
+    InvalidRequest,
+    MethodNotAllowed,
+    MissingKey,
+    Overloaded,
+)
+from gateway.ledger.base import Ledger
+from gateway.ledger.record import Record
+from gateway.metrics import Metrics
+from gateway.wire.reply import Reply
+from gateway.wire.sse import event
+
+log = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+WATCH_AFTER_S = 0.05
+
+
+def new_request_id() -> str:
+    """An id that no other request has."""
+    return f"req_{os.urandom(12).hex()}"
+
+
+class RawRoute:
+    """One POST route: subclasses answer `handle`; everything around it is the same for all."""
+
+    def __init__(
+        self, *, name: str, keyring: Keyring, ledger: Ledger, metrics: Metrics, max_body: int, body_timeout_s: float
+    ) -> None:
+        self._name = name
+        self._keyring = keyring
+        self._ledger = ledger
+        self._metrics = metrics
+        self._max_body = max_body
+        self._body_timeout_s = body_timeout_s
+
+    async def handle(self, body: bytes, caller: Caller, record: Record, started: float) -> Reply | bytes:
+        """Answer; a `Reply` logs itself, `bytes` are a JSON body that this class logs."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        record = Record(id=new_request_id(), at=time(), route=self._name)
+        departure = Departure(receive)
+        try:
+            reply = await self._admit(scope, receive, departure, record, started)
+            if isinstance(reply, bytes):
+                self._log(record, started, 200)
+                await send_body(send, 200, reply, [JSON, _id(record)])
+            else:
+                await _send_reply(send, reply, record)
+        except asyncio.CancelledError:
+            if not departure.left:
+                raise
+            self._log(record, started, 499, "client_disconnected")
+        except GatewayError as error:
+            self._log(record, started, error.http_status, error.code)
+            await send_error(send, error, record.id)
+        except Exception as error:
+            log.exception("request %s failed inside the gateway", record.id)
+            self._log(record, started, 500, "internal_error", fault=error)
+            await send_error(send, GatewayError("The gateway failed; the request id finds it in the log."), record.id)
+        finally:
+            departure.stop()
+
+    async def _admit(
+        self, scope: Scope, receive: Receive, departure: Departure, record: Record, started: float
+    ) -> Reply | bytes:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"Use POST, not {scope['method']}.")
+        caller = await authenticate(scope, self._keyring)
+        record.key_id = caller.key_id
+        body = await read_body(scope, receive, self._max_body, self._body_timeout_s)
+        departure.watch()
+        return await self.handle(body, caller, record, started)
+
+    def _log(
+        self, record: Record, started: float, status: int, code: str | None = None, fault: Exception | None = None
+    ) -> None:
+        """Log a request that has no reply of its own; one that has was logged when its frames ended."""
+        if record.total_ms is not None:
+            return
+        record.status, record.error_code = status, code
+        if fault is not None:
+            record.reason = type(fault).__name__
+        record.total_ms = (perf_counter() - started) * 1000
+        self._metrics.answered(record)
+        self._ledger.put(record)
+
+
+class Departure:
+    """Cancels the request's task when the client hangs up; looks only at requests that take a while."""
+
+    __slots__ = ("_receive", "_task", "_timer", "_watcher", "left")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.left = False
+
+    def watch(self) -> None:
+        """Begin; the body must have been read to its end."""
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
+
+    def stop(self) -> None:
+        """Nothing is cancelled any more."""
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self.left = True
+            self._task.cancel()
+
+
+async def authenticate(scope: Scope, keyring: Keyring) -> Caller:
+    """The caller behind `Authorization: Bearer`, or `x-api-key`; raises 401 or 503."""
+    token = ""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, rest = value.partition(b" ")
+            token = rest.strip().decode("latin-1") if kind.lower() == b"bearer" else token
+        elif name == b"x-api-key":
+            token = token or value.strip().decode("latin-1")
+    if not token:
+        raise MissingKey("No API key given: send 'Authorization: Bearer <key>'.")
+    try:
+        caller = await keyring.authenticate(token)
+    except KeyStoreUnavailable as error:
+        raise Overloaded("Keys can't be checked just now; try again shortly.", retry_after_s=1.0) from error
+    if caller is None:
+        raise InvalidKey("The API key is unknown, expired or revoked.")
+    return caller
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """The whole body, bounded in bytes and seconds."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise BodyTooLarge(f"The body has {int(value)} bytes; at most {limit} are accepted.")
+        if name == b"content-encoding" and value.lower() not in (b"", b"identity"):
+            raise InvalidRequest("Compressed bodies are not accepted; send it uncompressed.", param="Content-Encoding")
+    first = await _next(receive, timeout_s)
+    body: bytes = first.get("body", b"")
+    if not first.get("more_body"):
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body has {len(body)} bytes; at most {limit} are accepted.")
+        return body
+    return await _rest(body, receive, limit, timeout_s)
+
+
+async def _rest(first: bytes, receive: Receive, limit: int, timeout_s: float) -> bytes:
+    parts, size = [first], len(first)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    more = True
+    while more:
+        message = await _next(receive, deadline - asyncio.get_running_loop().time())
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(f"The body is larger than {limit} bytes.")
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def _next(receive: Receive, timeout_s: float) -> Message:
+    try:
+        async with asyncio.timeout(timeout_s):
+            message = await receive()
+    except TimeoutError as error:
+        raise BodyTimeout("The body did not arrive in time.") from error
+    if message["type"] == "http.disconnect":
+        raise BodyTimeout("The client left before its body was complete.")
+    return message
+
+
+async def _send_reply(send: Send, reply: Reply, record: Record) -> None:
+    headers = [_id(record), *reply.headers]
+    if not reply.stream:
+        frames = [frame async for frame in reply.frames]
+        await send_body(send, reply.status, b"".join(frames), [JSON, *headers])
+        return
+    head = [SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers]
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": head})
+        await _stream(send, reply, record)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        await reply.frames.aclose()
+
+
+async def _stream(send: Send, reply: Reply, record: Record) -> None:
+    try:
+        async for frame in reply.frames:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    except Exception:
+        # The status line has left, so the only honest end is an error event.
+        log.exception("request %s failed inside the gateway while streaming", record.id)
+        failed = GatewayError("The gateway failed; the request id finds it in the log.")
+        await send({"type": "http.response.body", "body": event(failed.body()), "more_body": True})
+
+
+async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """One complete response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def send_error(send: Send, error: GatewayError, request_id: str) -> None:
+    """An error in OpenAI's shape."""
+    headers: Headers = [JSON, (b"x-request-id", request_id.encode())]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, (MissingKey, InvalidKey)):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, (BodyTooLarge, BodyTimeout, Forbidden)):
+        headers.append((b"connection", b"close"))
+    await send_body(send, error.http_status, error.body(), headers)
+
+
+def _id(record: Record) -> tuple[bytes, bytes]:
+    return (b"x-request-id", record.id.encode())

@@ -1,0 +1,28 @@
+"""`POST /v1/route`: what would be chosen for a chat request and why; nothing is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.admission.keys import Caller
+from gateway.api.raw import RawRoute
+from gateway.ledger.record import Record
+from gateway.pipeline import Pipeline
+from gateway.wire.chat_request import parse_chat
+from gateway.wire.explanation import explanation
+
+
+class ExplainRoute(RawRoute):
+    """Takes the same body as a chat completion and answers with the decision."""
+
+    def __init__(self, pipeline: Pipeline, **floor: Any) -> None:
+        super().__init__(name="route", **floor)
+        self._pipeline = pipeline
+
+    async def handle(self, body: bytes, caller: Caller, record: Record, started: float) -> bytes:
+        request = parse_chat(body)
+        record.model_requested = request.envelope.model
+        _, query, decision = await self._pipeline.decide(request, caller, record, started)
+        return msgspec.json.encode(explanation(query, decision, record))

@@ -1,0 +1,114 @@
+"""The ASGI application: hot routes bare, everything else FastAPI. Importing this loads nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from gateway.api import health, models
+from gateway.api.admin import keys, policy, requests
+from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
+from gateway.build import build
+from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
+from gateway.ledger.faults import DatabaseUnavailable
+from gateway.lifecycle.run import close, start
+from gateway.server import configure_logging
+from gateway.settings import Settings
+from gateway.state import Gateway
+
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Front:
+    """Sends the hot paths to their bare routes and everything else to FastAPI."""
+
+    def __init__(self, gateway: Gateway, app: FastAPI) -> None:
+        self.gateway = gateway
+        self.app = app
+        self._raw = gateway.raw_routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            route = self._raw.get(scope["path"])
+            if route is not None:
+                await route(scope, receive, send)
+                return
+            send = _with_request_id(send)
+        await self.app(scope, receive, send)
+
+
+def _with_request_id(send: Send) -> Send:
+    """Every answer can be asked after, also those of routes that are not in the ledger."""
+    request_id = new_request_id().encode()
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+        await send(message)
+
+    return sending
+
+
+def create(settings: Settings | None = None) -> Front:
+    """The application of one worker process; settings come from the environment unless given."""
+    settings = settings or Settings()
+    configure_logging(settings)
+    return front(build(settings))
+
+
+def front(gateway: Gateway) -> Front:
+    """Put a built gateway behind HTTP."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await start(gateway)
+        try:
+            yield
+        finally:
+            await close(gateway)
+
+    app = FastAPI(title="Fingerpost", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app.state.gateway = gateway
+    for module in (models, health, keys, policy, requests):
+        app.include_router(module.router)
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(DatabaseUnavailable, _database_error)
+    app.add_exception_handler(Exception, _own_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    return Front(gateway, app)
+
+
+def _answer(error: GatewayError) -> Response:
+    return Response(error.body(), status_code=error.http_status, media_type="application/json")
+
+
+async def _gateway_error(_: Request, error: Exception) -> Response:
+    return _answer(cast(GatewayError, error))
+
+
+async def _database_error(_: Request, __: Exception) -> Response:
+    return _answer(Overloaded("The database does not answer just now; try again shortly."))
+
+
+async def _own_error(_: Request, __: Exception) -> Response:
+    # Starlette logs the exception itself; the client learns nothing of our insides.
+    return _answer(GatewayError("The gateway failed; its log says why."))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if cast(HTTPException, error).status_code == 405:
+        return _answer(MethodNotAllowed(f"{request.method} is not allowed here."))
+    return _answer(NotFound(f"There is nothing at {request.url.path[:200]}."))
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    first = cast(RequestValidationError, error).errors()[0]
+    param = ".".join(str(part) for part in first["loc"] if part != "body")
+    return _answer(InvalidRequest(f"'{param}': {first['msg']}.", param=param))

@@ -1,0 +1,1 @@
+"""Categories of queries and, by category, what may be answered from memory."""

@@ -1,0 +1,35 @@
+"""`fingerpost db`: bring the database to this version's schema, or look whether it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
+from gateway.ledger import schema
+
+app = typer.Typer(help="The SQL database.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def upgrade() -> None:
+    """Create or migrate the tables; safe to run twice and from several processes."""
+    settings = settings_or_fail()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    state = schema.upgrade(settings.sql_url)
+    print(f"database is at {state.current}")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Compare the database with this version's schema; exits 1 where they differ."""
+    state = schema.check(settings_or_fail().sql_url)
+    fields = {"current": state.current, "head": state.head, "problem": state.problem}
+    if as_json:
+        print_json(fields)
+    else:
+        print_fields(fields)
+    if state.problem:
+        fail(f"{state.problem}", code=1)

@@ -1,0 +1,48 @@
+"""`fingerpost`: the commands put together."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gateway.cli import ask, db, doctor, key, models, policy, serve, train
+from gateway.cli.output import fail
+from gateway.ledger.engine import DatabaseUrlError
+from gateway.ledger.faults import DatabaseUnavailable
+from gateway.ledger.schema import SchemaError
+from gateway.server import PortTaken
+from policies.errors import PolicyError
+
+app = typer.Typer(
+    name="fingerpost",
+    help="An LLM router and multi-model gateway.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.add_typer(db.app, name="db")
+app.add_typer(key.app, name="key")
+app.add_typer(policy.app, name="policy")
+app.command("models")(models.models)
+app.command("route")(ask.route)
+app.command("chat")(ask.chat)
+app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
+
+
+def main() -> None:
+    """Entry point of the console script: what a user can mend ends in one clear line, not in a traceback."""
+    try:
+        app()
+    except (PolicyError, SchemaError, DatabaseUrlError, PortTaken) as error:
+        fail(str(error))
+    except DatabaseUnavailable as error:
+        fail(f"{error}; `fingerpost doctor` looks closer, `fingerpost db upgrade` makes tables")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""`fingerpost models`: the catalogue as this environment can use it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.build import build
+from gateway.cli.output import print_json, print_table, settings_or_fail
+
+
+def models(
+    everything: Annotated[bool, typer.Option("--all", help="Also what is not enabled, with the reason.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List models and endpoints, with prices, and what each disabled one lacks."""
+    fleet = build(settings_or_fail()).fleet
+    rows = []
+    for row in fleet.catalogue.endpoint:
+        card = fleet.catalogue.card(row.model)
+        reason = fleet.disabled.get(row.id)
+        if card is None or (reason and not (everything or as_json)):
+            continue
+        rows.append(
+            {
+                "model": card.id,
+                "endpoint": row.id,
+                "provider": row.provider,
+                "context": card.context_tokens,
+                "in $/M": card.price_in_usd_per_mtok,
+                "out $/M": card.price_out_usd_per_mtok,
+                "state": reason or "enabled",
+            }
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(list(rows[0]) if rows else ["model"], (list(row.values()) for row in rows))
+        if not everything and fleet.disabled:
+            print(f"{len(fleet.disabled)} more are not enabled; --all says why.")

@@ -1,0 +1,98 @@
+"""`fingerpost policy`: check a file, push it, show what is in force."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from getpass import getuser
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from gateway.build import catalogue_of
+from gateway.cli.output import fail, print_json, print_table, settings_or_fail
+from gateway.ledger.engine import open_engine
+from gateway.lifecycle.policy_sources import from_all
+from gateway.lifecycle.policy_store import Sourced
+from gateway.lifecycle.policy_versions import PolicyVersions
+from policies.check import check_policy
+from policies.load import load_policy
+from routers.find import router_class
+
+app = typer.Typer(help="Policies.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Result = TypeVar("Result")
+
+
+def with_versions(work: Callable[[PolicyVersions], Awaitable[Result]]) -> Result:
+    """Run a piece of work on the pushed policies of the configured database."""
+
+    async def run() -> Result:
+        engine = open_engine(settings_or_fail().sql_url)
+        try:
+            return await work(PolicyVersions(engine))
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+@app.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Policy files.")], as_json: Json = False) -> None:
+    """Check policy files against the schema and the catalogue; exits 2 on an error, 0 with warnings."""
+    catalogue = catalogue_of(settings_or_fail())
+    report = []
+    for path in files:
+        policy = load_policy(path)
+        try:
+            router_class(policy.router.kind).from_spec(policy.router)
+        except ValueError as error:
+            fail(f"{path}: router: {error}")
+        report.append({"file": str(path), "sha256": policy.sha256(), "warnings": check_policy(policy, catalogue)})
+    if as_json:
+        print_json(report)
+        return
+    for one in report:
+        print(f"{one['file']}: ok, sha256 {one['sha256']}")
+        for warning in one["warnings"]:
+            print(f"  warning: {warning}")
+
+
+@app.command()
+def push(
+    path: Annotated[Path, typer.Argument(help="A policy file.")],
+    note: Annotated[str, typer.Option(help="Why, for those who look later.")] = "",
+) -> None:
+    """Store a policy file as the newest version of its name; running gateways take it up within seconds."""
+    check([path])
+    policy = load_policy(path)
+    text = path.read_text(encoding="utf-8")
+    row = with_versions(lambda versions: versions.push(policy.name, text, author=getuser(), note=note))
+    print(f"{policy.name}: database version {row.id}")
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="One policy in full; all names without it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is in force, and where it comes from."""
+    settings = settings_or_fail()
+
+    async def read(versions: PolicyVersions) -> Sourced:
+        return await from_all(settings, versions)
+
+    found = with_versions(read)
+    if name is not None:
+        if name not in found:
+            fail(f"there is no policy '{name}'; known: {', '.join(sorted(found))}", code=1)
+        policy, source = found[name]
+        body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+        print_json({"source": source, "sha256": policy.sha256(), "policy": body})
+        return
+    rows = [(one.name, source, one.sha256()[:12], one.description) for one, source in found.values()]
+    if as_json:
+        print_json([dict(zip(("name", "source", "sha256", "description"), row, strict=True)) for row in rows])
+    else:
+        print_table(("name", "source", "sha256", "description"), rows)

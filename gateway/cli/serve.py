@@ -1,0 +1,161 @@
+"""`fingerpost serve`: check, migrate, hand out the first keys, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from gateway.admission.key_store import KeyStore, Role
+from gateway.build import build
+from gateway.cli.output import fail, settings_or_fail
+from gateway.ledger import schema
+from gateway.ledger.engine import hidden, normalise_url, open_engine
+from gateway.lifecycle.policy_sources import from_all
+from gateway.lifecycle.policy_store import PolicyStore
+from gateway.lifecycle.policy_versions import PolicyVersions
+from gateway.server import open_socket, run
+from gateway.settings import Settings
+
+LEAST_FREE_BYTES = 200 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FirstKeys:
+    """Keys made at this start, to be shown once; empty at later starts."""
+
+    admin: str = ""
+    application: str = ""
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any [8080].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer [1].")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where files are kept [./data].")] = None,
+) -> None:
+    """Serve the gateway until it is told to stop."""
+    settings = settings_or_fail(host=host, port=port, workers=workers, data_dir=data_dir)
+    step(f"data       {prepare_folder(settings.data_dir)}")
+    listener = open_socket(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    state = schema.upgrade(settings.sql_url)
+    step(f"database   {hidden(normalise_url(settings.sql_url))} at {state.current}")
+    usable = check_configuration(settings)
+    step(f"models     {len(usable)} usable: {', '.join(usable[:6])}{' …' if len(usable) > 6 else ''}")
+    keys = asyncio.run(first_keys(settings))
+    for line in key_lines(keys):
+        print(line, flush=True)
+    if settings.preload and any(one == "smollm2-135m-instruct" for one in usable):
+        step("loading    local models")
+    settings.to_environment()
+    threading.Thread(target=announce, args=(settings, keys), daemon=True).start()
+    run(settings, listener)
+
+
+def step(line: str) -> None:
+    """Progress goes to standard error, so that standard output keeps the lines that scripts read."""
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def prepare_folder(folder: Path) -> Path:
+    """The data folder, made, writable and with room; one clear line otherwise."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        fail(f"the data folder {folder.resolve()} can't be written ({error.strerror}); choose another with --data-dir")
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        fail(
+            f"only {free // 2**20} MiB are free under {folder.resolve()}; at least {LEAST_FREE_BYTES // 2**20} MiB "
+            "are needed: make room, or choose another folder with --data-dir"
+        )
+    return folder.resolve()
+
+
+def check_configuration(settings: Settings) -> list[str]:
+    """Names of the models that can be used; `PolicyError` where the catalogue or a policy is wrong."""
+    gateway = build(settings)
+
+    async def load() -> None:
+        engine = open_engine(settings.sql_url)
+        versions = PolicyVersions(engine)
+        try:
+            await PolicyStore(gateway.fleet, lambda: from_all(settings, versions)).load()
+        finally:
+            await engine.dispose()
+            await gateway.engine.dispose()
+
+    asyncio.run(load())
+    return [card.id for card in gateway.fleet.models()]
+
+
+async def first_keys(settings: Settings) -> FirstKeys:
+    """Make sure that an admin key and an application key exist; those given by settings are used as they are."""
+    engine = open_engine(settings.sql_url)
+    store = KeyStore(engine)
+    given: tuple[tuple[Role, SecretStr | None], ...] = (
+        ("admin", settings.admin_key),
+        ("application", settings.bootstrap_key),
+    )
+    made: dict[Role, str] = {"admin": "", "application": ""}
+    try:
+        for role, secret in given:
+            if secret is not None:
+                await store.import_key(secret.get_secret_value(), role=role, name=f"{role} key from settings")
+            elif not await store.count(role):
+                _, made[role] = await store.issue(name=f"first {role} key", role=role)
+    finally:
+        await engine.dispose()
+    return FirstKeys(made["admin"], made["application"])
+
+
+def key_lines(keys: FirstKeys) -> list[str]:
+    """What is printed of new keys, once."""
+    lines = []
+    if keys.admin:
+        lines.append(f"admin key (shown once, keep it): {keys.admin}")
+    if keys.application:
+        lines.append(f"application key (shown once, keep it): {keys.application}")
+    return lines
+
+
+def announce(settings: Settings, keys: FirstKeys) -> None:
+    """Wait until the gateway answers, then say so, with a request to paste."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    while not _is_ready(host, settings.port):
+        time.sleep(0.1)
+    base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    shown = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    token = keys.application or "$FINGERPOST_KEY"
+    print(f"ready {shown}", flush=True)
+    if not keys.application:
+        print("# FINGERPOST_KEY: an application key; `fingerpost key issue NAME` makes one", flush=True)
+    print(
+        f"curl {base}/v1/chat/completions -H 'Content-Type: application/json' -H \"Authorization: Bearer {token}\" "
+        '-d \'{"model": "auto", "messages": [{"role": "user", "content": "What is a fingerpost?"}]}\'',
+        flush=True,
+    )
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except (TimeoutError, OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

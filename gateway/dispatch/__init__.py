@@ -1,0 +1,1 @@
+"""From a decision to a reply: who is eligible, calling with fallback, health, metering."""

@@ -1,0 +1,154 @@
+"""The one tree of errors; a class owns its HTTP status, its OpenAI `code` and whether a retry may help.
+
+    GatewayError
+    ├── InvalidRequest 400 ── ContextTooLong, UnsupportedCapability
+    ├── MissingKey, InvalidKey 401 · Forbidden, ModelNotAllowed 403 · ModelNotFound, NotFound 404
+    ├── MethodNotAllowed 405 · BodyTooLarge 413 · BodyTimeout 408 · RefusedUpstream (the upstream's own 4xx, relayed)
+    ├── Overloaded 503 ── NoEndpoint, NotReady
+    └── UpstreamError 502 ── UpstreamBroken, UpstreamAuth · UpstreamLimited 429
+                              UpstreamUnavailable 503 · UpstreamTimeout 504
+
+Foreign errors are mapped into this tree once, where they enter: providers, admission, wire.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+
+class GatewayError(Exception):
+    """Base of everything a client may be told; also the answer to our own bugs (500, no detail leaks)."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str | None] = "internal_error"
+    kind: ClassVar[str] = "server_error"
+    retry_may_help: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def http_status(self) -> int:
+        """The status a client sees."""
+        return self.status
+
+    def detail(self) -> dict[str, str | None]:
+        """The OpenAI-shaped error object."""
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+
+    def body(self) -> bytes:
+        """`{"error": {...}}` as JSON."""
+        return msgspec.json.encode({"error": self.detail()})
+
+
+class InvalidRequest(GatewayError):
+    status, code, kind = 400, "invalid_request", "invalid_request_error"
+
+
+class ContextTooLong(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class UnsupportedCapability(InvalidRequest):
+    code = "unsupported_capability"
+
+
+class MissingKey(GatewayError):
+    status, code, kind = 401, "missing_api_key", "authentication_error"
+
+
+class InvalidKey(GatewayError):
+    status, code, kind = 401, "invalid_api_key", "authentication_error"
+
+
+class Forbidden(GatewayError):
+    status, code, kind = 403, "forbidden", "permission_error"
+
+
+class ModelNotAllowed(Forbidden):
+    code = "model_not_allowed"
+
+
+class NotFound(GatewayError):
+    status, code, kind = 404, "not_found", "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    status, code, kind = 405, "method_not_allowed", "invalid_request_error"
+
+
+class BodyTimeout(GatewayError):
+    status, code, kind = 408, "request_timeout", "invalid_request_error"
+
+
+class BodyTooLarge(GatewayError):
+    status, code, kind = 413, "body_too_large", "invalid_request_error"
+
+
+class Overloaded(GatewayError):
+    status, code, retry_may_help = 503, "overloaded", True
+
+
+class NoEndpoint(Overloaded):
+    code = "no_endpoint_available"
+
+
+class NotReady(Overloaded):
+    code = "not_ready"
+
+
+class RefusedUpstream(GatewayError):
+    """The upstream says that the request itself is wrong: its status and error object reach the client."""
+
+    kind = "invalid_request_error"
+
+    def __init__(self, status: int, detail: dict[str, str | None]) -> None:
+        super().__init__(detail.get("message") or f"The upstream refused the request ({status}).")
+        self._status = status
+        self._detail = detail
+
+    @property
+    def http_status(self) -> int:
+        return self._status
+
+    def detail(self) -> dict[str, str | None]:
+        return self._detail
+
+
+class UpstreamError(GatewayError):
+    """Something failed behind the gateway; another endpoint may do better."""
+
+    status, code, kind, retry_may_help = 502, "upstream_error", "upstream_error", True
+
+
+class UpstreamBroken(UpstreamError):
+    """The upstream answered something that is no answer: HTML, broken JSON, half a stream, a redirect."""
+
+    code = "upstream_broken"
+
+
+class UpstreamAuth(UpstreamError):
+    """The upstream refused *our* credential; never shown to the client as its own 401."""
+
+    code = "upstream_auth"
+
+
+class UpstreamLimited(UpstreamError):
+    status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class UpstreamUnavailable(UpstreamError):
+    status, code = 503, "upstream_unavailable"
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code = 504, "upstream_timeout"

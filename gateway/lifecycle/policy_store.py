@@ -1,0 +1,108 @@
+"""The policies in force, in memory: read at every request, swapped whole when a source changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.cache.categories import Categoriser
+from gateway.dispatch.fleet import Fleet
+from gateway.providers.base import Target
+from policies.errors import PolicyError, Problem
+from policies.schema import Policy
+from routers.base import Router
+from routers.find import router_class
+
+log = logging.getLogger(__name__)
+
+Sourced = Mapping[str, tuple[Policy, str]]
+Sources = Callable[[], Awaitable[Sourced]]
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePolicy:
+    """A policy with what serves it: its router, its categories and the endpoints it allows."""
+
+    policy: Policy
+    sha256: str
+    source: str
+    router: Router
+    categoriser: Categoriser
+    targets: tuple[Target, ...]
+
+    @property
+    def needs_embedding(self) -> bool:
+        """Whether routing under this policy can use the query's embedding."""
+        return self.router.needs_embedding or self.categoriser.needs_embedding
+
+
+def activate(policy: Policy, source: str, fleet: Fleet) -> ActivePolicy:
+    """Build the parts of a policy; `PolicyError` where its router can't be built."""
+    try:
+        router = router_class(policy.router.kind).from_spec(policy.router)
+    except ValueError as error:
+        raise PolicyError([Problem(source, None, "router", str(error), "correct the [router] table")]) from error
+    targets = tuple(target for target in fleet.chat_targets() if policy.allows(target.card.id))
+    return ActivePolicy(policy, policy.sha256(), source, router, Categoriser(policy), targets)
+
+
+class PolicyStore:
+    """Holds one snapshot; requests in flight keep the one they started with."""
+
+    def __init__(self, fleet: Fleet, sources: Sources) -> None:
+        self._fleet = fleet
+        self._sources = sources
+        self._active: Mapping[str, ActivePolicy] = {}
+        self.refused: dict[str, str] = {}
+
+    def current(self, name: str) -> ActivePolicy | None:
+        """The policy of that name as it is now."""
+        return self._active.get(name)
+
+    def names(self) -> list[str]:
+        """Names of all policies in force."""
+        return sorted(self._active)
+
+    async def load(self) -> None:
+        """Read all sources; `PolicyError` when any of them is wrong (used at start)."""
+        self.use(await self._sources())
+
+    def use(self, found: Sourced) -> None:
+        """Put these policies in force, all or none; `PolicyError` where any of them is wrong."""
+        self._active = {name: activate(policy, source, self._fleet) for name, (policy, source) in found.items()}
+
+    async def refresh(self) -> list[str]:
+        """Read the sources again; wrong ones are refused and the old stay. Names of what changed."""
+        found = await self._sources()
+        fresh = dict(self._active)
+        for name, (policy, source) in found.items():
+            old = fresh.get(name)
+            if old is not None and old.sha256 == policy.sha256():
+                continue
+            try:
+                fresh[name] = activate(policy, source, self._fleet)
+                self.refused.pop(name, None)
+            except PolicyError as error:
+                self.refused[name] = str(error)
+                log.error("policy %s stays as it was: %s", name, error)
+        for name in set(fresh) - set(found):
+            del fresh[name]
+        changed = [name for name in fresh if fresh[name] is not self._active.get(name)]
+        self._active = fresh
+        return changed
+
+    async def watch(self, every_s: float, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Refresh for ever; `prepare` is awaited after a change. A source that fails is tried again."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                if await self.refresh():
+                    await prepare()
+            except (PolicyError, OSError) as error:
+                log.error("policies stay as they were: %s", error)
+
+    def all(self) -> list[ActivePolicy]:
+        """Every policy in force."""
+        return list(self._active.values())

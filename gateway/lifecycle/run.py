@@ -1,0 +1,90 @@
+"""Starting and stopping one process' gateway, in the order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway.errors import GatewayError
+from gateway.ledger.faults import DatabaseUnavailable
+from gateway.lifecycle.policy_sources import from_files
+from gateway.state import Gateway
+from local_runtime.embedders.errors import EmbedderError
+
+log = logging.getLogger(__name__)
+POLICY_POLL_S = 1.0
+
+
+async def start(gateway: Gateway) -> None:
+    """Open the ledger, read the policies, load local models; `PolicyError` where a policy is wrong."""
+    await gateway.ledger.start()
+    await _load_policies(gateway)
+    if gateway.settings.preload:
+        await preload(gateway)
+    gateway.tasks.append(asyncio.create_task(gateway.policies.watch(POLICY_POLL_S, lambda: prepare_policies(gateway))))
+    if gateway.settings.preload:
+        await prepare_policies(gateway)
+    else:
+        gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
+    gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
+    gateway.ready = True
+
+
+async def close(gateway: Gateway) -> None:
+    """Stop watching, close providers, then drain the ledger last, so that late records still arrive."""
+    gateway.ready = False
+    for task in gateway.tasks:
+        task.cancel()
+    await asyncio.gather(*gateway.tasks, return_exceptions=True)
+    for provider in gateway.providers.values():
+        await provider.close()
+    if gateway.local.embedder is not None:
+        await gateway.local.embedder.close()
+    await gateway.ledger.drain(gateway.settings.grace_s)
+    await gateway.engine.dispose()
+
+
+async def _load_policies(gateway: Gateway) -> None:
+    try:
+        await gateway.policies.load()
+    except DatabaseUnavailable as error:
+        log.error("pushed policies join later: %s", error)
+        gateway.policies.use(from_files(gateway.settings))
+
+
+async def preload(gateway: Gateway) -> None:
+    """Load every local chat model in use; one that fails is logged, and its calls will say so."""
+    for target in gateway.fleet.chat_targets():
+        if target.endpoint.provider == "local":
+            try:
+                await gateway.local_provider.engine(target.wire_model)
+            except GatewayError as error:
+                log.error("%s", error.message)
+
+
+async def prepare_policies(gateway: Gateway) -> None:
+    """Embed the example prompts of policies that have any."""
+    embedder = gateway.local.embedder
+    for active in gateway.policies.all():
+        if active.categoriser.ready or embedder is None:
+            continue
+        try:
+            await active.categoriser.prepare(embedder.embed)
+        except EmbedderError as error:
+            log.error("the examples of policy %s are not used: %s", active.policy.name, error)
+            return
+    gateway.embedding_ready = embedder is not None
+
+
+def _ledger_gauges(gateway: Gateway) -> dict[str, float]:
+    stats = gateway.ledger.stats()
+    return {
+        "queued": stats.queued,
+        "written": stats.written,
+        "spooled": stats.spooled,
+        "spool_bytes": stats.spool_bytes,
+        "rejected": stats.rejected,
+        "dropped": stats.dropped,
+        "torn": stats.torn,
+        "database_up": float(stats.database_up),
+    }

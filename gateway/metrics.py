@@ -1,0 +1,98 @@
+"""Prometheus series of this process; labels are bounded by catalogue and policies, never by what clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from gateway.ledger.record import Record
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
+Gauges = Callable[[], Mapping[str, float]]
+
+
+class Metrics:
+    """Counters of answered requests; `watch` adds gauges that are read when scraped."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder
+        self._registry = CollectorRegistry()
+        labels = ("route", "model", "endpoint", "policy", "status")
+        self._requests = self._counter("requests", "Requests by outcome.", labels)
+        self._tokens = self._counter("tokens", "Tokens by direction.", ("model", "direction"))
+        self._cost = self._counter("cost_usd", "Cost of answered requests in US dollars.", ("model",))
+        self._fallbacks = self._counter(
+            "fallbacks", "Calls that failed before their first byte.", ("endpoint", "outcome")
+        )
+        self._total = self._histogram("request_seconds", "Admission to last byte.", ("route",), _SECONDS)
+        self._first = self._histogram("first_byte_seconds", "Admission to first byte.", ("route",), _SECONDS)
+        self._embed = self._histogram("embedding_seconds", "Time spent waiting for an embedding.", (), _STAGE_SECONDS)
+        self._decide = self._histogram("routing_seconds", "Time spent deciding.", (), _STAGE_SECONDS)
+        self._gauges: dict[str, tuple[Gauge, Gauges]] = {}
+        self._children: dict[tuple[str, ...], Counter] = {}
+        self._times: dict[str, tuple[Histogram, Histogram]] = {}
+        self._spent: dict[str, tuple[Counter, Counter, Counter]] = {}
+
+    def answered(self, record: Record) -> None:
+        """Count one finished request."""
+        key = (record.route, record.model or "", record.endpoint or "", record.policy or "", str(record.status))
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._requests.labels(*key)
+        child.inc()
+        total, first = self._times.get(record.route) or self._times_of(record.route)
+        if record.total_ms is not None:
+            total.observe(record.total_ms / 1000)
+        if record.first_byte_ms is not None:
+            first.observe(record.first_byte_ms / 1000)
+        if record.embed_ms is not None:
+            self._embed.observe(record.embed_ms / 1000)
+        if record.route_ms is not None:
+            self._decide.observe(record.route_ms / 1000)
+        if record.model and record.input_tokens is not None:
+            tokens_in, tokens_out, cost = self._spent.get(record.model) or self._spent_of(record.model)
+            tokens_in.inc(record.input_tokens)
+            tokens_out.inc(record.output_tokens or 0)
+            cost.inc((record.cost_nanousd or 0) / 1e9)
+        for attempt in record.attempts:
+            if attempt["outcome"] != "ok":
+                self._fallbacks.labels(attempt["endpoint"], attempt["outcome"]).inc()
+
+    def _times_of(self, route: str) -> tuple[Histogram, Histogram]:
+        found = self._times[route] = (self._total.labels(route), self._first.labels(route))
+        return found
+
+    def _spent_of(self, model: str) -> tuple[Counter, Counter, Counter]:
+        tokens, cost = self._tokens, self._cost
+        found = (tokens.labels(model, "input"), tokens.labels(model, "output"), cost.labels(model))
+        self._spent[model] = found
+        return found
+
+    def watch(self, prefix: str, documentation: str, read: Gauges) -> None:
+        """Export every entry of `read()` as a gauge `fingerpost_<prefix>{name=...}`."""
+        gauge = Gauge(
+            f"fingerpost_{prefix}", documentation, ("name",), registry=self._registry, multiprocess_mode="livesum"
+        )
+        self._gauges[prefix] = (gauge, read)
+
+    def render(self) -> tuple[bytes, str]:
+        """The text exposition and its content type."""
+        for gauge, read in self._gauges.values():
+            for name, value in read().items():
+                gauge.labels(name).set(value)
+        registry = self._registry
+        if self._folder:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    def _counter(self, name: str, documentation: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"fingerpost_{name}", documentation, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(f"fingerpost_{name}", documentation, labels, registry=self._registry, buckets=buckets)

@@ -1,0 +1,1 @@
+"""Providers, one protocol a file, found by stem; `base` states the contract."""

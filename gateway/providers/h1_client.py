@@ -1,0 +1,146 @@
+"""A lean HTTP/1.1 client behind our HTTP interface: httptools parses, asyncio connects; nothing of models or dialects.
+
+Only what the hot path needs: POST, kept-alive connections, TLS, streaming bodies. No redirects, cookies, proxies or
+compression. Why it exists, and what it costs beside a full client: docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from gateway.providers.h1_connection import H1Connection, H1Reply, Stale
+from gateway.providers.http import Timeouts
+
+IDLE_S = 30.0
+MAX_IDLE_PER_ORIGIN = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection goes."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class H1Client:
+    """One pool for all upstreams, last used first; belongs to one event loop."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._addresses: dict[str, tuple[Origin, bytes]] = {}
+        self._idle: dict[Origin, deque[H1Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def open(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> H1Reply:
+        origin, start = self._addresses.get(url) or self._address(url)
+        message = _message(start, headers, body)
+        connection = self._reused(origin)
+        if connection is not None:
+            try:
+                return await connection.send(message, timeouts)
+            except Stale:
+                # The upstream closed the idle connection while we wrote: nothing of an answer came, so it never began.
+                pass
+        connection = await self._connect(origin, timeouts)
+        try:
+            return await connection.send(message, timeouts)
+        except Stale as error:
+            raise UpstreamUnavailable("The upstream closed the connection without an answer.") from error
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+
+    def _address(self, url: str) -> tuple[Origin, bytes]:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port or (443 if secure else 80)
+        path = parts.path or "/"
+        if parts.query:
+            path = f"{path}?{parts.query}"
+        shown = f"[{host}]" if ":" in host else host
+        named = shown if port == (443 if secure else 80) else f"{shown}:{port}"
+        start = f"POST {path} HTTP/1.1\r\nHost: {named}\r\n".encode("ascii")
+        found = self._addresses[url] = (Origin(parts.scheme, host, port), start)
+        return found
+
+    def _reused(self, origin: Origin) -> H1Connection | None:
+        connections = self._idle.get(origin)
+        oldest = asyncio.get_running_loop().time() - IDLE_S
+        while connections:
+            connection = connections.pop()
+            if connection.is_open and connection.idle_since > oldest:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, origin: Origin, timeouts: Timeouts) -> H1Connection:
+        loop = asyncio.get_running_loop()
+        tls = self._context() if origin.scheme == "https" else None
+        try:
+            async with asyncio.timeout(min(timeouts.connect_s, timeouts.total_s)):
+                _, connection = await loop.create_connection(
+                    lambda: H1Connection(loop, lambda one: self._release(origin, one)),
+                    origin.host,
+                    origin.port,
+                    ssl=tls,
+                    server_hostname=origin.host if tls else None,
+                )
+        except TimeoutError as error:
+            raise UpstreamTimeout("The upstream did not accept a connection in time.") from error
+        except (OSError, UnicodeError) as error:
+            raise _unreachable(error) from error
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+    def _release(self, origin: Origin, connection: H1Connection) -> None:
+        connections = self._idle.setdefault(origin, deque())
+        if self._closed or len(connections) >= MAX_IDLE_PER_ORIGIN:
+            connection.abort()
+            return
+        connections.append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what lay idle too long, oldest first, and look again while anything is kept."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_S
+        for connections in self._idle.values():
+            while connections and (not connections[0].is_open or connections[0].idle_since <= oldest):
+                connections.popleft().abort()
+        self._idle = {origin: kept for origin, kept in self._idle.items() if kept}
+        self._sweeper = loop.call_later(IDLE_S, self._sweep) if self._idle else None
+
+
+def _message(start: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    head = "".join(lines)
+    if head.count("\n") != len(lines) or head.count("\r") != len(lines):
+        raise UpstreamBroken("A header for the upstream holds a line break; look at the endpoint's key.")
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, head.encode("latin-1"), len(body), body)
+
+
+def _unreachable(error: OSError | UnicodeError) -> UpstreamError:
+    if isinstance(error, ssl.SSLError):
+        return UpstreamUnavailable("The TLS handshake with the upstream failed.")
+    return UpstreamUnavailable("The upstream can't be reached.")

@@ -1,0 +1,211 @@
+"""The runtime in this process as a provider: OpenAI's dialect on one side, token streams on the other.
+
+Heavy imports happen in `load`, when the first local model is wanted; importing this file is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.errors import (
+    ContextTooLong,
+    GatewayError,
+    InvalidRequest,
+    UnsupportedCapability,
+    UpstreamError,
+    UpstreamUnavailable,
+)
+from gateway.providers.base import Target
+from gateway.providers.local_chat import ChatWriter
+from gateway.wire.chat_request import ChatEnvelope, ChatRequest
+from gateway.wire.embeddings_request import EmbeddingsRequest, embeddings_reply
+from gateway.wire.reply import Reply
+from local_runtime import base as runtime
+from local_runtime.embedders.errors import EmbedderError
+from policies.catalogue import ModelCard
+
+MAX_CHOICES = 8
+MOST_DEFAULT_TOKENS = 2048
+INLINE_CHARS = 20_000
+# What the bundled model's authors recommend; used only where the request is silent.
+DEFAULT_TEMPERATURE = 0.2
+DEFAULT_TOP_P = 0.9
+
+
+class TextEngine(Protocol):
+    """What this file needs of `local_runtime.engine.Engine`."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
+    def generate(self, prompt: Sequence[int], sampling: runtime.Sampling) -> AsyncIterator[runtime.Delta]: ...
+    def close(self) -> None: ...
+
+
+class Vectors(Protocol):
+    """What this file needs of an embedding worker."""
+
+    async def embed(self, texts: Sequence[str]) -> Any: ...
+    async def count_tokens(self, texts: Sequence[str]) -> int: ...
+
+
+class LocalProvider:
+    """One engine per model source, loaded once, off the event loop."""
+
+    def __init__(self, load: Callable[[str], TextEngine], embedder: Vectors | None) -> None:
+        self._load = load
+        self._embedder = embedder
+        self._engines: dict[str, TextEngine] = {}
+        self._loading: dict[str, asyncio.Task[TextEngine]] = {}
+
+    async def open(self, request: ChatRequest, target: Target) -> Reply:
+        engine = await self.engine(target.wire_model)
+        envelope = request.envelope
+        try:
+            prompt = await self._encode(engine, request)
+            choices = [
+                engine.generate(prompt, _sampling(envelope, request.max_output_tokens, target.card, index))
+                for index in range(_choices(envelope))
+            ]
+        except (ValueError, runtime.GenerationError) as error:
+            raise _mapped(error) from error
+        writer = ChatWriter(target.card.id, len(prompt))
+        frames = _stream(choices, writer) if request.stream else _whole(choices, writer)
+        return Reply(frames=frames, stream=request.stream)
+
+    async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
+        texts = request.texts
+        if texts is None:
+            raise InvalidRequest("This model takes texts, not token ids.", param="input")
+        if request.envelope.dimensions not in (None, target.card.dimensions):
+            raise InvalidRequest(
+                f"'{target.card.id}' always has {target.card.dimensions} dimensions.", param="dimensions"
+            )
+        if self._embedder is None:
+            raise UpstreamUnavailable("No embedder is installed: pip install 'fingerpost[local]'.")
+        try:
+            vectors = await self._embedder.embed(texts)
+            tokens = await self._embedder.count_tokens(texts)
+        except EmbedderError as error:
+            raise UpstreamUnavailable(f"The embedder can't answer: {error}.") from error
+        return embeddings_reply(vectors, target.card.id, tokens, request.envelope.encoding_format)
+
+    async def engine(self, source: str) -> TextEngine:
+        """The engine of a source, loading it if this is the first call; concurrent callers share one load."""
+        ready = self._engines.get(source)
+        if ready is not None:
+            return ready
+        task = self._loading.get(source)
+        if task is None:
+            task = self._loading[source] = asyncio.create_task(asyncio.to_thread(self._load, source))
+        try:
+            engine = await asyncio.shield(task)
+        except (OSError, ImportError, MemoryError, ValueError, RuntimeError, runtime.GenerationError) as error:
+            self._loading.pop(source, None)
+            raise UpstreamUnavailable(f"The local model '{source}' can't be loaded: {error}") from error
+        self._engines[source] = engine
+        return engine
+
+    async def close(self) -> None:
+        engines, self._engines = list(self._engines.values()), {}
+        for engine in engines:
+            await asyncio.to_thread(engine.close)
+
+    async def _encode(self, engine: TextEngine, request: ChatRequest) -> list[int]:
+        messages = msgspec.json.decode(request.fields["messages"], type=list[dict[str, Any]])
+        for message in messages:
+            if message["role"] == "developer":
+                message["role"] = "system"
+        if len(request.fields["messages"]) > INLINE_CHARS:
+            return await asyncio.to_thread(engine.encode_chat, messages)
+        return engine.encode_chat(messages)
+
+
+def _choices(envelope: ChatEnvelope) -> int:
+    n = envelope.n or 1
+    if n > MAX_CHOICES:
+        raise InvalidRequest(f"'n' is at most {MAX_CHOICES} for this model.", param="n")
+    return n
+
+
+def _sampling(envelope: ChatEnvelope, cap: int | None, card: ModelCard, index: int) -> runtime.Sampling:
+    stop = envelope.stop
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    # A seed must repeat the whole answer, yet not make all choices the same.
+    seed = None if envelope.seed is None else envelope.seed + index
+    return runtime.Sampling(
+        max_tokens=cap or card.max_output_tokens or MOST_DEFAULT_TOKENS,
+        temperature=DEFAULT_TEMPERATURE if envelope.temperature is None else envelope.temperature,
+        top_p=DEFAULT_TOP_P if envelope.top_p is None else envelope.top_p,
+        top_k=max(envelope.top_k or 0, 0),
+        min_p=envelope.min_p or 0.0,
+        presence_penalty=envelope.presence_penalty or 0.0,
+        frequency_penalty=envelope.frequency_penalty or 0.0,
+        repetition_penalty=envelope.repetition_penalty or 1.0,
+        logit_bias={int(token): bias for token, bias in (envelope.logit_bias or {}).items()},
+        seed=seed,
+        stop=tuple(one for one in stops if one),
+        logprobs=bool(envelope.logprobs),
+        top_logprobs=envelope.top_logprobs or 0,
+    )
+
+
+async def _stream(choices: list[AsyncIterator[runtime.Delta]], writer: ChatWriter) -> AsyncGenerator[bytes, None]:
+    opening = writer.begin(len(choices))
+    async with aclosing(_merged(choices)) as deltas:
+        async for index, delta in deltas:
+            yield opening + writer.chunk(index, delta)
+            opening = b""
+    yield writer.end()
+
+
+async def _whole(choices: list[AsyncIterator[runtime.Delta]], writer: ChatWriter) -> AsyncGenerator[bytes, None]:
+    async with aclosing(_merged(choices)) as deltas:
+        async for index, delta in deltas:
+            writer.keep(index, delta)
+    yield writer.whole()
+
+
+async def _merged(choices: list[AsyncIterator[runtime.Delta]]) -> AsyncGenerator[tuple[int, runtime.Delta], None]:
+    """Deltas of all choices as they come; leaving early stops every generation."""
+    try:
+        if len(choices) == 1:
+            async for delta in choices[0]:
+                yield 0, delta
+            return
+        pending = {asyncio.ensure_future(anext(one)): index for index, one in enumerate(choices)}
+        try:
+            while pending:
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for future in done:
+                    index = pending.pop(future)
+                    if isinstance(future.exception(), StopAsyncIteration):
+                        continue
+                    yield index, future.result()
+                    pending[asyncio.ensure_future(anext(choices[index]))] = index
+        finally:
+            for future in pending:
+                future.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+    except runtime.GenerationError as error:
+        raise _mapped(error) from error
+    finally:
+        for choice in choices:
+            await choice.aclose()  # type: ignore[attr-defined]
+
+
+def _mapped(error: Exception) -> GatewayError:
+    if isinstance(error, runtime.ContextTooLong):
+        return ContextTooLong(str(error), param="messages")
+    if isinstance(error, runtime.EngineBusy):
+        return UpstreamUnavailable("The local model's queue is full.", retry_after_s=1.0)
+    if isinstance(error, runtime.EngineStopped):
+        return UpstreamUnavailable("The local model is shutting down.")
+    if isinstance(error, ValueError):
+        return InvalidRequest(str(error))
+    if isinstance(error, runtime.TemplateFailed):
+        return UnsupportedCapability(str(error), param="messages")
+    return UpstreamError(f"The local model failed: {error}")

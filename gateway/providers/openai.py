@@ -1,0 +1,115 @@
+"""Any upstream that speaks OpenAI's dialect over HTTP: most vendors, vLLM, Ollama, llama.cpp, another Fingerpost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+
+import msgspec
+
+from gateway.errors import UpstreamBroken, UpstreamError
+from gateway.providers.base import Target
+from gateway.providers.http import HttpClient, HttpReply, Timeouts
+from gateway.providers.refusal import error_detail, refusal
+from gateway.wire.chat_request import ChatRequest
+from gateway.wire.embeddings_request import EmbeddingsRequest
+from gateway.wire.reply import Reply
+from gateway.wire.sse import DONE, EventCutter
+
+EVENT_LIMIT = 8 * 1024 * 1024
+
+
+class OpenAIProvider:
+    """Forwards bodies with the model's wire name spliced in; frames come back as the upstream sent them."""
+
+    def __init__(self, client: HttpClient, reply_limit: int) -> None:
+        self._client = client
+        self._reply_limit = reply_limit
+        self._prepared: dict[str, tuple[str, dict[str, str], Timeouts]] = {}
+
+    async def open(self, request: ChatRequest, target: Target) -> Reply:
+        reply = await self._post("/chat/completions", request.wire_body(target.wire_model), target, request.stream)
+        if request.stream:
+            return Reply(frames=_events(reply, target.api_key), stream=True)
+        return Reply(frames=_whole(reply, self._reply_limit), stream=False)
+
+    async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
+        reply = await self._post("/embeddings", request.wire_body(target.wire_model), target, stream=False)
+        return await reply.read(self._reply_limit)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _post(self, path: str, body: bytes, target: Target, stream: bool) -> HttpReply:
+        base_url, headers, timeouts = self._prepared.get(target.endpoint.id) or self._prepare(target)
+        reply = await self._client.open(base_url + path, headers, body, timeouts)
+        if reply.status != 200:
+            raise await refusal(reply, target.api_key)
+        expected = "text/event-stream" if stream else "json"
+        if expected not in reply.header("Content-Type"):
+            kind = reply.header("Content-Type") or "nothing"
+            reply.cancel()
+            raise UpstreamBroken(f"The upstream answered with {kind[:80]} where {expected} was expected.")
+        return reply
+
+    def _prepare(self, target: Target) -> tuple[str, dict[str, str], Timeouts]:
+        row = target.endpoint
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fingerpost"}
+        if target.api_key:
+            headers["Authorization"] = f"Bearer {target.api_key}"
+        timeouts = Timeouts(row.connect_timeout_s, row.first_byte_timeout_s, row.idle_timeout_s, row.total_timeout_s)
+        prepared = ((target.base_url or "").rstrip("/"), headers, timeouts)
+        self._prepared[row.id] = prepared
+        return prepared
+
+
+async def _whole(reply: HttpReply, limit: int) -> AsyncGenerator[bytes, None]:
+    try:
+        body = await reply.read(limit)
+        if not body.lstrip().startswith(b"{"):
+            raise UpstreamBroken("The upstream's answer is not a JSON object.")
+        yield body
+    finally:
+        reply.cancel()
+
+
+async def _events(reply: HttpReply, secret: str | None) -> AsyncGenerator[bytes, None]:
+    cutter = EventCutter(EVENT_LIMIT)
+    blocks = reply.blocks()
+    try:
+        async for block in blocks:
+            frame = cutter.feed(block)
+            if not frame:
+                continue
+            if b'"error"' in frame:
+                for event in _until_error(frame, secret):
+                    yield event
+            else:
+                yield frame
+            if frame.endswith(DONE):
+                await reply.finish()
+                return
+        if cutter.rest:
+            raise UpstreamBroken("The upstream's stream ended in the middle of an event.")
+    finally:
+        reply.cancel()
+
+
+def _until_error(frame: bytes, secret: str | None) -> Iterator[bytes]:
+    """The events of a frame, up to an error event, which becomes an exception."""
+    for event in frame.split(b"\n\n")[:-1]:
+        error = _error_of(event)
+        if error is not None:
+            raise UpstreamError(error_detail(error, secret)["message"] or "The upstream failed.")
+        yield event + b"\n\n"
+
+
+def _error_of(event: bytes) -> bytes | None:
+    """The payload of an event that reports a failure, or None."""
+    if not event.startswith(b"data:") or b'"error"' not in event:
+        return None
+    try:
+        payload = msgspec.json.decode(event[5:])
+    except msgspec.DecodeError:
+        return None
+    failed = isinstance(payload, dict) and payload.get("error") and not payload.get("choices")
+    return event[5:] if failed else None

@@ -1,0 +1,79 @@
+"""Every setting in one place; the only file that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "FINGERPOST_"
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Settings of one gateway process; each field is also `FINGERPOST_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    data_dir: Path = Path("./data")
+    database_url: str = Field(default="", description="empty: SQLite in the data directory", repr=False)
+    redis_url: str = Field(default="", repr=False)
+    catalogue: Path | None = None
+    policies: Path | None = None
+    admin_key: SecretStr | None = None
+    bootstrap_key: SecretStr | None = None
+    key: SecretStr | None = Field(default=None, description="the application key that `fingerpost chat --url` sends")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    preload: bool = Field(default=True, description="load local models and the embedder before answering")
+    embedder: str = "minilm_onnx"
+    embed_timeout_s: Seconds = 2.0
+    local_threads: int | None = Field(default=None, ge=1)
+    local_dtype: str = "auto"
+    local_max_batch: int = Field(default=8, ge=1, le=256)
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 30.0
+    grace_s: Seconds = 20.0
+    spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def sql_url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'fingerpost.sqlite3'}"
+
+    def to_environment(self) -> None:
+        """Hand these settings to worker processes, which read the environment again."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None and value != "":
+                os.environ[PREFIX + name.upper()] = _as_text(value)
+        if self.workers > 1:
+            folder = self.data_dir.resolve() / "metrics"
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _as_text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def environment_value(name: str) -> str | None:
+    """The value behind an `env:NAME` reference; None where unset or empty."""
+    return os.environ.get(name) or None
+
+
+def metrics_folder() -> str | None:
+    """Where worker processes share their counters, or None with one worker."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")

@@ -1,0 +1,1 @@
+"""Request and reply forms, one file a dialect; knows no policy and opens no connection."""

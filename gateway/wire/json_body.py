@@ -1,0 +1,47 @@
+"""JSON bodies from strangers: decode in C, and turn every failure into an error that names the field."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from gateway.errors import InvalidRequest
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"`\$\.?(?P<path>[^`]*)`")
+_FIELD = re.compile(r"field `(?P<name>[^`]+)`")
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+
+
+def decode_typed(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode and validate; raises `InvalidRequest` with `param` set to the JSON path."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error)) from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deeply; flatten it.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.", param=None) from error
+
+
+def decode_fields(body: bytes) -> dict[str, Raw]:
+    """The top-level fields with their values as raw JSON, in order."""
+    return decode_typed(_FIELDS, body)
+
+
+def _wrong_field(text: str) -> InvalidRequest:
+    """msgspec says "Expected `int`, got `str` - at `$.messages[0].role`"; clients need the path on its own."""
+    reason, _, place = text.partition(" - at ")
+    found = _PATH.search(place)
+    path = found.group("path") if found else ""
+    missing = _FIELD.search(reason)
+    if missing and "missing required" in reason:
+        path = f"{path}.{missing.group('name')}" if path else missing.group("name")
+        return InvalidRequest(f"Missing required field '{path}'.", param=path)
+    where = f"'{path}'" if path else "The body"
+    return InvalidRequest(f"{where} is not valid: {reason[0].lower()}{reason[1:]}.", param=path or None)

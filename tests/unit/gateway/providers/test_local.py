@@ -1,0 +1,149 @@
+"""The runtime in this process as a provider: what it is asked, what it says in OpenAI's dialect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.errors import ContextTooLong, InvalidRequest, UpstreamUnavailable
+from gateway.providers.base import Target
+from gateway.providers.local import LocalProvider, TextEngine
+from gateway.wire.chat_request import parse_chat
+from local_runtime import base as runtime
+from policies.catalogue import Endpoint, ModelCard
+
+
+class ScriptedEngine:
+    """Says the same pieces to everybody, and remembers what it was asked."""
+
+    def __init__(self, *pieces: runtime.Delta) -> None:
+        self.pieces = pieces
+        self.prompts: list[Any] = []
+        self.samplings: list[runtime.Sampling] = []
+        self.closed = 0
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        self.prompts.append(messages)
+        return [1, 2, 3]
+
+    def generate(self, prompt: Sequence[int], sampling: runtime.Sampling) -> AsyncIterator[runtime.Delta]:
+        self.samplings.append(sampling)
+        if len(self.pieces) == 0:
+            raise runtime.ContextTooLong(len(prompt), 2)
+        return self._deltas()
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def _deltas(self) -> AsyncIterator[runtime.Delta]:
+        try:
+            for piece in self.pieces:
+                yield piece
+        finally:
+            self.closed += 1
+
+
+TALK = (runtime.Delta("Hel", output_tokens=1), runtime.Delta("lo", output_tokens=2, finish_reason="stop"))
+
+
+def target() -> Target:
+    row = Endpoint(id="here", model="m", provider="local", wire_model="bundled:x")
+    return Target(row, ModelCard(id="m", context_tokens=100, max_output_tokens=64), LocalProvider(fails, None))
+
+
+def fails(source: str) -> TextEngine:
+    raise OSError(f"no file {source}")
+
+
+async def answer(engine: ScriptedEngine, **fields: Any) -> list[bytes]:
+    body = {"model": "m", "messages": [{"role": "developer", "content": "x"}]} | fields
+    reply = await LocalProvider(lambda _: engine, None).open(parse_chat(json.dumps(body).encode()), target())
+    return [frame async for frame in reply.frames]
+
+
+async def test_a_whole_answer_has_text_finish_and_usage() -> None:
+    engine = ScriptedEngine(*TALK)
+
+    whole = json.loads((await answer(engine))[0])
+
+    assert whole["choices"][0]["message"] == {"role": "assistant", "content": "Hello", "refusal": None}
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert whole["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert engine.prompts[0][0]["role"] == "system"
+
+
+async def test_a_stream_opens_with_the_role_and_ends_with_usage_and_mark() -> None:
+    text = b"".join(await answer(ScriptedEngine(*TALK), stream=True, n=2)).decode()
+
+    chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+    said = ["", ""]
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            said[choice["index"]] += choice["delta"].get("content", "")
+    assert said == ["Hello", "Hello"]
+    assert [chunk["choices"][0]["delta"].get("role") for chunk in chunks[:2]] == ["assistant", "assistant"]
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+    assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_sampling_is_what_the_request_says() -> None:
+    engine = ScriptedEngine(*TALK)
+
+    await answer(engine, temperature=0, top_p=0.5, seed=3, n=2, stop="END", max_tokens=7, logit_bias={"5": -1})
+
+    first, second = engine.samplings
+    assert (first.temperature, first.top_p, first.stop, first.max_tokens) == (0, 0.5, ("END",), 7)
+    assert (first.seed, second.seed) == (3, 4)
+    assert dict(first.logit_bias) == {5: -1}
+
+
+async def test_a_silent_request_is_bounded_by_the_card() -> None:
+    engine = ScriptedEngine(*TALK)
+
+    await answer(engine)
+
+    assert engine.samplings[0].max_tokens == 64
+    assert engine.samplings[0].seed is None
+
+
+async def test_leaving_a_stream_stops_every_generation() -> None:
+    engine = ScriptedEngine(*TALK)
+    body = b'{"model":"m","stream":true,"n":3,"messages":[{"role":"user","content":"x"}]}'
+    reply = await LocalProvider(lambda _: engine, None).open(parse_chat(body), target())
+    await anext(aiter(reply.frames))
+
+    await reply.frames.aclose()
+
+    assert engine.closed == 3
+
+
+@pytest.mark.parametrize("fields", [{"n": 99}, {"logit_bias": {"x": 1}}, {"logit_bias": {"1": 1000}}])
+async def test_what_the_runtime_cannot_do_is_the_requests_fault(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        await answer(ScriptedEngine(*TALK), **fields)
+
+
+async def test_too_long_a_prompt_says_so() -> None:
+    with pytest.raises(ContextTooLong):
+        await answer(ScriptedEngine())
+
+
+async def test_weights_that_do_not_load_are_an_unavailable_endpoint_and_tried_again() -> None:
+    loads = []
+
+    def load(source: str) -> TextEngine:
+        loads.append(source)
+        if len(loads) == 1:
+            raise OSError("disk is gone")
+        return ScriptedEngine(*TALK)
+
+    provider = LocalProvider(load, None)
+    request = parse_chat(b'{"model":"m","messages":[{"role":"user","content":"x"}]}')
+    with pytest.raises(UpstreamUnavailable, match="disk is gone"):
+        await provider.open(request, target())
+
+    assert (await provider.open(request, target())).stream is False
+    assert loads == ["bundled:x", "bundled:x"]

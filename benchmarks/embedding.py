@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from local_runtime.embedders.base import Embedder
 from local_runtime.embedders.find import load_embedder
@@ -95,6 +94,8 @@ def text_of(tokens: int, embedder: Embedder, chance: random.Random) -> str:
 
 def time_shapes(ours: Embedder, reference: Embedder, threads: int, rounds: int) -> list[Timing]:
     """Both embedders on the same texts, turn by turn, so that a busy machine slows both."""
+    import torch  # here, so that the rest of this file loads without it
+
     torch.set_num_threads(threads)
     chance = random.Random(threads)
     timings = []
@@ -243,10 +244,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache_dir:
         figures = measure(options.stream, options.rounds, Path(cache_dir))
     text = json.dumps(figures, indent=2)
-    print(text)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
 from gateway.ledger.engine import open_engine
 from gateway.ledger.writer import LedgerWriter
-from gateway.lifecycle.policy_sources import from_all
+from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.local import LocalModels
@@ -54,7 +54,8 @@ def build(
     providers: dict[str, Provider] = {"openai": openai, "local": local_provider}
     fleet = gather(catalogue_of(settings), providers, environment, local.fault)
     versions = PolicyVersions(engine)
-    store = PolicyStore(fleet, lambda: from_all(settings, versions))
+    sources = PolicySources(settings, versions)
+    store = PolicyStore(fleet, sources.from_all)
     health = Health(monotonic)
     metrics = Metrics(metrics_folder())
     ledger = ledger or LedgerWriter(engine, settings.data_dir / "ledger", spool_max_bytes=settings.spool_max_bytes)
@@ -63,7 +64,7 @@ def build(
     pipeline = Pipeline(
         policies=store,
         fleet=fleet,
-        embedding=Embedding(local.embedder, settings.embedder, settings.embed_timeout_s),
+        embedding=Embedding(local.embedder, settings.embed_timeout_s),
         dispatcher=Dispatcher(fleet.targets, health),
         health=health,
         ledger=ledger,
@@ -75,6 +76,7 @@ def build(
         engine=engine,
         fleet=fleet,
         policies=store,
+        policy_sources=sources,
         policy_versions=versions,
         keys=keys,
         keyring=keyring,

@@ -43,7 +43,7 @@ def describe(request: ChatRequest) -> Query:
             language=guess_language(asked),
             code=has_code(asked),
             tools=bool(envelope.tools or envelope.functions),
-            json_schema=form is not None and form.type != "text",
+            json_schema=form is not None and form.type == "json_schema",
             logprobs=bool(envelope.logprobs),
             modalities=modalities,
             max_output_tokens=request.max_output_tokens,

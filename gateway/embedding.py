@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from local_runtime.embedders.errors import EmbedderError
+from local_runtime.embedders.model_thread import EmbedderFacts
 
 log = logging.getLogger(__name__)
 Vectors = npt.NDArray[np.float32]
@@ -20,15 +21,16 @@ class Worker(Protocol):
     """What this file needs of `local_runtime.embedders.worker.EmbeddingWorker`."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors: ...
+    async def warm(self) -> EmbedderFacts: ...
 
 
 class Embedding:
     """Never fails a request: without an embedder, or when it is slow or broken, there is no embedding."""
 
-    def __init__(self, worker: Worker | None, embedder_id: str, timeout_s: float) -> None:
+    def __init__(self, worker: Worker | None, timeout_s: float) -> None:
         self._worker = worker
         self._timeout_s = timeout_s
-        self.id = embedder_id
+        self.id = ""
         self.failures = 0
 
     async def of(self, text: str) -> npt.NDArray[np.float32] | None:
@@ -38,6 +40,7 @@ class Embedding:
         try:
             async with asyncio.timeout(self._timeout_s):
                 vectors = await self._worker.embed([text])
+                self.id = self.id or (await self._worker.warm()).id
                 return np.asarray(vectors[0], dtype=np.float32)
         except (TimeoutError, EmbedderError) as error:
             self.failures += 1

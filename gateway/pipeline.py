@@ -38,6 +38,7 @@ from policies.catalogue import Task
 from policies.schema import Policy
 from routers.choose import choose
 from routers.decision import Decision, Query
+from routers.decision import Embedding as Embedded
 
 AUTO = "auto"
 DEFAULT_POLICY = "default"
@@ -180,18 +181,17 @@ class Pipeline:
     async def _understand(self, query: Query, route: Route, record: Record) -> Query:
         """Category and, where policy or router need it, the embedding."""
         categoriser = route.active.categoriser
+        vector: Embedded | None = None
         named = categoriser.by_predicate(query)
         wanted = route.active.router.needs_embedding or (named is None and categoriser.needs_embedding)
         if wanted and not route.pinned and query.text:
             began = perf_counter()
             vector = await self._embedding.of(query.text)
             record.embed_ms = _ms_since(began)
-            if vector is not None:
-                query = replace(query, embedding=vector)
-                if route.active.policy.log.embeddings:
-                    record.embedding = vector.astype(np.float16).tobytes()
-                    record.embedder = self._embedding.id
-        return replace(query, category=named or categoriser.by_example(query))
+            if vector is not None and route.active.policy.log.embeddings:
+                record.embedding = vector.astype(np.float16).tobytes()
+                record.embedder = self._embedding.id
+        return replace(query, embedding=vector, category=named or categoriser.by_example(vector))
 
     async def _frames(
         self, opened: Opened, record: Record, started: float, keep_answer: bool

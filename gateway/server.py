@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -68,9 +70,16 @@ def configuration(settings: Settings) -> ServerConfig:
     return config
 
 
+def _end_well(number: int, _: FrameType | None) -> None:
+    sys.exit(0 if number == signal.SIGTERM else 130)
+
+
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until stopped; with several workers, each is a process that reads its settings from the environment."""
     config = configuration(settings)
+    # uvicorn raises the signal again once it has shut down; an end that was asked for is no failure.
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, _end_well)
     if settings.workers > 1:
         Multiprocess(config, sockets=[listener]).run()
         return

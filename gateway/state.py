@@ -13,6 +13,7 @@ from gateway.admission.keys import Keyring
 from gateway.api.raw import RawRoute
 from gateway.dispatch.fleet import Fleet
 from gateway.ledger.base import Ledger
+from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.local import LocalModels
@@ -31,6 +32,7 @@ class Gateway:
     engine: AsyncEngine
     fleet: Fleet
     policies: PolicyStore
+    policy_sources: PolicySources
     policy_versions: PolicyVersions
     keys: KeyStore
     keyring: Keyring

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.schema import CategoryRule, Policy
-from routers.decision import Query
+from routers.decision import Embedding, Query
 from routers.features import matches
 
 Vectors = npt.NDArray[np.float32]
@@ -50,11 +50,11 @@ class Categoriser:
         """The first category whose predicate holds, or None."""
         return next((rule.name for rule in self._by_predicate if rule.when and matches(rule.when, query)), None)
 
-    def by_example(self, query: Query) -> str:
+    def by_example(self, embedding: Embedding | None) -> str:
         """The category with the nearest example above its own threshold; the default category otherwise."""
-        if query.embedding is None or self._vectors is None:
+        if embedding is None or self._vectors is None:
             return self._default
-        cosines = self._vectors @ query.embedding
+        cosines = self._vectors @ embedding
         for index in np.argsort(-cosines):
             rule: CategoryRule = self._by_example[self._owner[index]]
             if cosines[index] >= rule.min_similarity:
@@ -63,4 +63,4 @@ class Categoriser:
 
     def name(self, query: Query) -> Query:
         """The query with its category set."""
-        return replace(query, category=self.by_predicate(query) or self.by_example(query))
+        return replace(query, category=self.by_predicate(query) or self.by_example(query.embedding))

@@ -13,7 +13,7 @@ import typer
 from gateway.build import catalogue_of
 from gateway.cli.output import fail, print_json, print_table, settings_or_fail
 from gateway.ledger.engine import open_engine
-from gateway.lifecycle.policy_sources import from_all
+from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import Sourced
 from gateway.lifecycle.policy_versions import PolicyVersions
 from policies.check import check_policy
@@ -81,7 +81,7 @@ def show(
     settings = settings_or_fail()
 
     async def read(versions: PolicyVersions) -> Sourced:
-        return await from_all(settings, versions)
+        return await PolicySources(settings, versions).from_all()
 
     found = with_versions(read)
     if name is not None:

@@ -20,9 +20,6 @@ from gateway.build import build
 from gateway.cli.output import fail, settings_or_fail
 from gateway.ledger import schema
 from gateway.ledger.engine import hidden, normalise_url, open_engine
-from gateway.lifecycle.policy_sources import from_all
-from gateway.lifecycle.policy_store import PolicyStore
-from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.server import open_socket, run
 from gateway.settings import Settings
 
@@ -90,12 +87,9 @@ def check_configuration(settings: Settings) -> list[str]:
     gateway = build(settings)
 
     async def load() -> None:
-        engine = open_engine(settings.sql_url)
-        versions = PolicyVersions(engine)
         try:
-            await PolicyStore(gateway.fleet, lambda: from_all(settings, versions)).load()
+            await gateway.policies.load()
         finally:
-            await engine.dispose()
             await gateway.engine.dispose()
 
     asyncio.run(load())

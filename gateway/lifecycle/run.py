@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 from gateway.errors import GatewayError
 from gateway.ledger.faults import DatabaseUnavailable
-from gateway.lifecycle.policy_sources import from_files
 from gateway.state import Gateway
 from local_runtime.embedders.errors import EmbedderError
 
@@ -27,7 +27,18 @@ async def start(gateway: Gateway) -> None:
     else:
         gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
+    _spare_collector()
     gateway.ready = True
+
+
+def _spare_collector() -> None:
+    """What lives as long as the process need not be looked at by the garbage collector again and again.
+
+    With Python's own thresholds its passes took 6% of the time of a proxied request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def close(gateway: Gateway) -> None:
@@ -49,7 +60,7 @@ async def _load_policies(gateway: Gateway) -> None:
         await gateway.policies.load()
     except DatabaseUnavailable as error:
         log.error("pushed policies join later: %s", error)
-        gateway.policies.use(from_files(gateway.settings))
+        gateway.policies.use(gateway.policy_sources.from_files())
 
 
 async def preload(gateway: Gateway) -> None:

@@ -64,6 +64,8 @@ class LocalProvider:
     async def open(self, request: ChatRequest, target: Target) -> Reply:
         engine = await self.engine(target.wire_model)
         envelope = request.envelope
+        if envelope.response_format is not None and envelope.response_format.type != "text":
+            raise UnsupportedCapability("This model can't be held to a format.", param="response_format")
         try:
             prompt = await self._encode(engine, request)
             choices = [

@@ -38,11 +38,12 @@ W = TypeVar("W", bound=Waiting)
 
 @dataclass(frozen=True, slots=True)
 class EmbedderFacts:
-    """What a loaded embedder says of itself: see base.Embedder."""
+    """What a loaded embedder says of itself: see base.Embedder. `count_tokens` may be called in any thread."""
 
     id: str
     dimensions: int
     max_tokens: int
+    count_tokens: Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class ModelThread(Generic[W]):
             raise EmbedderUnavailable(self._outage.reason, left_s)
         try:
             embedder = self._factory()
-            facts = EmbedderFacts(embedder.id, embedder.dimensions, embedder.max_tokens)
+            facts = EmbedderFacts(embedder.id, embedder.dimensions, embedder.max_tokens, embedder.count_tokens)
         except BaseException as error:  # a Rust panic is no Exception, and a dead thread would hang its callers
             self._outage = _Outage(_said(error), self._clock() + self._retry_after_s)
             raise EmbedderUnavailable(self._outage.reason, self._retry_after_s) from error

@@ -123,6 +123,11 @@ class EmbeddingWorker:
             found.update(await self._computed(part))
         return np.stack([found[key] for key in keys])
 
+    async def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of all texts together, as the model sees them; raises as `embed` does."""
+        facts = await self.warm()
+        return await asyncio.to_thread(lambda: sum(map(facts.count_tokens, texts)))
+
     async def close(self) -> None:
         """Fails what waits with EmbedderClosed, lets a running batch finish and be delivered, ends the thread."""
         self._closed = True

@@ -74,7 +74,12 @@ KEPT = 'schema = 1\nname = "kept"\nmodels = ["instant"]\n[log]\nprompts = true\n
 def gateway(upstream: UpstreamServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The gateway under test, with no local model loaded."""
     folder: Path = tmp_path_factory.mktemp("gateway")
-    env = {"UPSTREAM_SECRET": "sk-upstream-secret", "FINGERPOST_PRELOAD": "false", "FINGERPOST_HEADER_TIMEOUT_S": "2"}
+    env = {
+        "UPSTREAM_SECRET": "sk-upstream-secret",
+        "FINGERPOST_PRELOAD": "false",
+        "FINGERPOST_HEADER_TIMEOUT_S": "2",
+        "FINGERPOST_BODY_TIMEOUT_S": "2",
+    }
     policies = {"default": POLICY, "kept": KEPT}
     with serving(folder, catalogue=catalogue(upstream), policies=policies, env=env) as served:
         yield served

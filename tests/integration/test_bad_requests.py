@@ -60,7 +60,7 @@ def test_a_bad_body_gets_its_status_and_names_the_field(
 
 @pytest.mark.parametrize("key", ["", "nonsense", "fp-application-key-for-tests-012345678", "x" * 5000, "ключ"])
 def test_an_unknown_key_is_401(gateway: Served, key: str) -> None:
-    headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+    headers = [(b"authorization", f"Bearer {key}".encode())] if key else []
 
     reply = httpx.post(f"{gateway.url}/v1/chat/completions", content=body(), headers=headers)
 
@@ -141,3 +141,15 @@ def test_what_is_no_http_is_told_so_in_the_same_shape(gateway: Served) -> None:
 def test_every_answer_has_a_request_id(client: httpx.Client) -> None:
     for path in ("/v1/models", "/v1/models/nobody", "/health/live", "/nothing"):
         assert client.get(path).headers["x-request-id"].startswith("req_")
+
+
+def test_a_body_that_never_comes_is_given_up(gateway: Served) -> None:
+    host, port = gateway.url.removeprefix("http://").split(":")
+    key = gateway.headers["Authorization"]
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: 100\r\n\r\n{{"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answer

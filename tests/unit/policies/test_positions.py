@@ -87,6 +87,12 @@ def test_escapes_in_quoted_keys_are_read() -> None:
     assert lines == {("tab\té\U0001f600",): 1, ("raw\\t",): 2}
 
 
+def test_a_multi_line_string_may_end_with_quotes_of_its_own() -> None:
+    text = 'a = """said "x"""""\nb = \'\'\'it\'\'\'\'\nc = ""\nd = 1\n'
+    assert tomllib.loads(text) == {"a": 'said "x""', "b": "it'", "c": "", "d": 1}
+    assert key_lines(text) == {("a",): 1, ("b",): 2, ("c",): 3, ("d",): 4}
+
+
 def test_a_table_named_before_it_is_opened_gets_the_line_of_its_own_header() -> None:
     assert key_lines("[a.b]\nx = 1\n[a]\ny = 2\n")[("a",)] == 3
 

@@ -198,6 +198,14 @@ def test_forecasts_that_are_no_numbers_come_last_instead_of_breaking() -> None:
     assert all(math.isfinite(ranked.score) for ranked in decision.ranking)
 
 
+def test_scores_stay_finite_under_scales_that_overflow() -> None:
+    objective = Objective(quality=1, cost=1000, latency=1000, cost_scale_usd=1e-320, latency_scale_ms=1e-320)
+    pool = [pair(candidate("a", price=100.0), 0.9), pair(candidate("b", price=0.0), 0.2, latency_ms=0.0)]
+    decision = decide(pool, Policy(schema=1, name="p", objective=objective))
+    assert decision.chosen.candidate.card.id == "b"
+    assert all(math.isfinite(ranked.score) for ranked in decision.ranking)
+
+
 def test_the_reason_tells_rule_scores_and_runner_up() -> None:
     pool = [pair(candidate("a"), 0.9), pair(candidate("b"), 0.2)]
     expected = "Because. 'a' at 'a-endpoint' scored 0.900, ahead of 'b' at 'b-endpoint' with 0.200."

@@ -109,6 +109,7 @@ ANY = query("How do I sort a list in C++?", "code", turns=3, code=True, language
         (Predicate(contains=("rust",)), False, ""),
         (Predicate(min_tokens=100), True, "it has about 100 tokens"),
         (Predicate(min_tokens=101), False, ""),
+        (Predicate(max_tokens=100), True, "it has about 100 tokens"),
         (Predicate(max_tokens=99), False, ""),
         (Predicate(min_turns=3), True, "it has 3 turns"),
         (Predicate(min_turns=4), False, ""),

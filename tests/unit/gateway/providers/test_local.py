@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import ContextTooLong, InvalidRequest, UpstreamUnavailable
+from gateway.errors import ContextTooLong, InvalidRequest, UnsupportedCapability, UpstreamUnavailable
 from gateway.providers.base import Target
 from gateway.providers.local import LocalProvider, TextEngine
 from gateway.wire.chat_request import parse_chat
@@ -124,6 +124,11 @@ async def test_leaving_a_stream_stops_every_generation() -> None:
 async def test_what_the_runtime_cannot_do_is_the_requests_fault(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         await answer(ScriptedEngine(*TALK), **fields)
+
+
+async def test_a_format_that_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(UnsupportedCapability):
+        await answer(ScriptedEngine(*TALK), response_format={"type": "json_object"})
 
 
 async def test_too_long_a_prompt_says_so() -> None:

@@ -17,6 +17,7 @@ from local_runtime.embedders.errors import (
     EmbedderClosed,
     EmbedderFailed,
 )
+from local_runtime.embedders.hashing import HashingEmbedder
 from local_runtime.embedders.worker import EmbeddingWorker
 from tests.unit.local_runtime.embedders.fake_embedder import PATIENCE_S, FakeEmbedder
 
@@ -326,3 +327,12 @@ async def test_a_cached_text_is_answered_while_the_queue_is_full(worker: Embeddi
     np.testing.assert_array_equal(known[0], model.vector("known"))
     model.may_go_on.set()
     await asyncio.gather(first, *others)
+
+
+async def test_tokens_are_counted_as_the_model_counts_them() -> None:
+    worker = EmbeddingWorker(HashingEmbedder)
+
+    counted = await worker.count_tokens(["one two", "three"])
+
+    assert counted == sum(map(HashingEmbedder().count_tokens, ["one two", "three"]))
+    await worker.close()

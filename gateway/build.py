@@ -25,11 +25,9 @@ from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
-from gateway.providers.base import Provider
+from gateway.providers.find import Supplies, providers_of
 from gateway.providers.h1_client import H1Client
 from gateway.providers.http import HttpClient
-from gateway.providers.local import LocalProvider
-from gateway.providers.openai import OpenAIProvider
 from gateway.settings import Settings, environment_value, metrics_folder
 from gateway.state import Gateway
 from policies.catalogue import Catalogue
@@ -49,9 +47,7 @@ def build(
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = open_engine(settings.sql_url)
     local = local or LocalModels(settings)
-    local_provider = LocalProvider(local.load_engine, local.embedder)
-    openai = OpenAIProvider(http or H1Client(), settings.max_reply_bytes)
-    providers: dict[str, Provider] = {"openai": openai, "local": local_provider}
+    providers = providers_of(Supplies(http or H1Client(), local.load_engine, local.embedder, settings.max_reply_bytes))
     fleet = gather(catalogue_of(settings), providers, environment, local.fault)
     versions = PolicyVersions(engine)
     sources = PolicySources(settings, versions)
@@ -85,7 +81,6 @@ def build(
         pipeline=pipeline,
         providers=providers,
         local=local,
-        local_provider=local_provider,
         raw_routes=_raw_routes(settings, pipeline, fleet, health, keyring, ledger, metrics),
     )
 

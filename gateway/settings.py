@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from local_runtime.embedders.find import known_embedders
+
 PREFIX = "FINGERPOST_"
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -47,6 +49,13 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("embedder")
+    @classmethod
+    def _known_embedder(cls, value: str) -> str:
+        if value not in known_embedders():
+            raise ValueError(f"there is no embedder of that name; known: {', '.join(known_embedders())}")
+        return value
 
     @property
     def sql_url(self) -> str:

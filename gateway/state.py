@@ -20,7 +20,6 @@ from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.providers.base import Provider
-from gateway.providers.local import LocalProvider
 from gateway.settings import Settings
 
 
@@ -41,7 +40,6 @@ class Gateway:
     pipeline: Pipeline
     providers: Mapping[str, Provider]
     local: LocalModels
-    local_provider: LocalProvider
     raw_routes: dict[str, RawRoute]
     ready: bool = False
     embedding_ready: bool = False

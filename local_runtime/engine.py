@@ -25,6 +25,7 @@ from local_runtime.bundled import bundled_path
 from local_runtime.scheduler import Scheduler, StepResult
 from local_runtime.sequence import Sequence, new_sequence
 from local_runtime.stream import Channel, Generation, Outcome, deliver
+from local_runtime.text.conversation import Conversation
 
 if TYPE_CHECKING:
     from local_runtime.models.load import LoadedModel
@@ -51,6 +52,7 @@ class Engine:
         self.model_name = loaded.name
         self.context_tokens = loaded.context_tokens
         self._loaded = loaded
+        self._conversation = Conversation(loaded.template, loaded.tokenizer) if loaded.template else None
         self._threads = threads
         self._capacity = max_batch + max_waiting
         self._scheduler = Scheduler(loaded.model, max_batch)
@@ -108,9 +110,9 @@ class Engine:
         ValueError names a message that is malformed or has parts other than text; TemplateFailed where the model has
         no chat template or its template refuses.
         """
-        if self._loaded.template is None:
+        if self._conversation is None:
             raise TemplateFailed(f"{self.model_name} has no chat template")
-        return self._loaded.tokenizer.encode(self._loaded.template.render(messages))
+        return self._conversation.encode(messages)
 
     def encode(self, text: str) -> list[int]:
         """Prompt ids of plain text, with the start token where the model's tokenizer adds one."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamBroken
 from gateway.providers.base import Target
+from gateway.providers.http import Timeouts
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
+from local_runtime.base import ContextTooLong, Delta, Sampling
 
 WHOLE = (
     b'{"id":"c","object":"chat.completion","model":"w","choices":[{"index":0,"message":{"role":"assistant",'
@@ -35,6 +38,9 @@ class FakeProvider:
         self.calls.append(target.endpoint.id)
         return b'{"object":"list","data":[],"usage":{"prompt_tokens":2,"total_tokens":2}}'
 
+    async def warm(self, target: Target) -> None:
+        self.calls.append(f"warm {target.endpoint.id}")
+
     async def close(self) -> None:
         self.closed += 1
 
@@ -48,7 +54,80 @@ class FakeProvider:
             self.closed += 1
 
 
-def _broken(frame: bytes) -> GatewayError:
-    from gateway.errors import UpstreamBroken
+class FakeHttp:
+    """An HTTP client in memory: each call gets these bytes, cut anywhere; `cancelled` counts hang-ups."""
 
+    def __init__(self, body: bytes, content_type: str, status: int = 200, cut: int = 7) -> None:
+        self.body, self.content_type, self.status, self.cut = body, content_type, status, cut
+        self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
+        self.cancelled = 0
+
+    async def open(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> FakeHttpReply:
+        self.sent.append((url, headers, body))
+        return FakeHttpReply(self)
+
+    async def close(self) -> None:
+        self.cancelled += 1
+
+
+class FakeHttpReply:
+    """One answer of `FakeHttp`."""
+
+    def __init__(self, client: FakeHttp) -> None:
+        self._client = client
+        self._complete = False
+        self.status = client.status
+
+    def header(self, name: str) -> str:
+        return self._client.content_type if name.lower() == "content-type" else ""
+
+    async def read(self, limit: int) -> bytes:
+        self._complete = True
+        return self._client.body
+
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(self._client.body), self._client.cut):
+            yield self._client.body[start : start + self._client.cut]
+        self._complete = True
+
+    async def finish(self) -> None:
+        self._complete = True
+
+    def cancel(self) -> None:
+        if not self._complete:
+            self._client.cancelled += 1
+            self._complete = True
+
+
+class ScriptedEngine:
+    """A text engine that says the same pieces to everybody, and remembers what it was asked."""
+
+    def __init__(self, *pieces: Delta) -> None:
+        self.pieces = pieces
+        self.prompts: list[Any] = []
+        self.samplings: list[Sampling] = []
+        self.closed = 0
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        self.prompts.append(messages)
+        return [1, 2, 3]
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        self.samplings.append(sampling)
+        if len(self.pieces) == 0:
+            raise ContextTooLong(len(prompt), 2)
+        return self._deltas()
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        try:
+            for piece in self.pieces:
+                yield piece
+        finally:
+            self.closed += 1
+
+
+def _broken(frame: bytes) -> GatewayError:
     return UpstreamBroken(frame[1:].decode())

@@ -84,10 +84,10 @@ def _configured_key() -> str:
     return key.get_secret_value()
 
 
-def _gateway() -> Gateway:
+async def _gateway() -> Gateway:
     settings = settings_or_fail(preload=False)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    schema.upgrade(settings.sql_url)
+    await asyncio.to_thread(schema.upgrade, settings.sql_url)
     return build(settings)
 
 
@@ -97,7 +97,7 @@ def _caller() -> tuple[Caller, Record, float]:
 
 
 async def _explained(request: ChatRequest) -> dict[str, Any]:
-    gateway = _gateway()
+    gateway = await _gateway()
     await start(gateway)
     try:
         await prepare_policies(gateway)
@@ -112,7 +112,7 @@ async def _explained(request: ChatRequest) -> dict[str, Any]:
 
 
 async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
-    gateway = _gateway()
+    gateway = await _gateway()
     await start(gateway)
     try:
         await prepare_policies(gateway)

@@ -26,11 +26,12 @@ def settings_or_fail(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        lines = [
-            f"{PREFIX}{'.'.join(map(str, one['loc'])).upper()} (or its flag): {one['msg']}, got {one['input']!r}"
-            for one in error.errors()
-        ]
-        fail("\n".join(lines))
+        fail("\n".join(_setting(one["loc"], one["msg"], one["input"]) for one in error.errors()))
+
+
+def _setting(path: tuple[int | str, ...], message: str, given: object) -> str:
+    name = PREFIX + ".".join(map(str, path)).upper()
+    return f"{name} (or its flag): {message.removeprefix('Value error, ')}, got {given!r}"
 
 
 def print_json(value: Any) -> None:

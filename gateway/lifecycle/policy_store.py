@@ -17,6 +17,9 @@ from routers.find import router_class
 
 log = logging.getLogger(__name__)
 
+# The name under which `refused` keeps what concerns no single policy: a file that can't be read, a database away.
+SOURCES = "(sources)"
+
 Sourced = Mapping[str, tuple[Policy, str]]
 Sources = Callable[[], Awaitable[Sourced]]
 
@@ -95,13 +98,19 @@ class PolicyStore:
 
     async def watch(self, every_s: float, prepare: Callable[[], Awaitable[None]]) -> None:
         """Refresh for ever; `prepare` is awaited after a change. A source that fails is tried again."""
+        complaint = ""
         while True:
             await asyncio.sleep(every_s)
             try:
                 if await self.refresh():
                     await prepare()
+                self.refused.pop(SOURCES, None)
+                complaint = ""
             except (PolicyError, OSError) as error:
-                log.error("policies stay as they were: %s", error)
+                self.refused[SOURCES] = str(error)
+                if str(error) != complaint:
+                    complaint = str(error)
+                    log.error("policies stay as they were: %s", complaint)
 
     def all(self) -> list[ActivePolicy]:
         """Every policy in force."""

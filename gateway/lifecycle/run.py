@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 
-from gateway.errors import GatewayError
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.state import Gateway
 from local_runtime.embedders.errors import EmbedderError
@@ -64,13 +63,9 @@ async def _load_policies(gateway: Gateway) -> None:
 
 
 async def preload(gateway: Gateway) -> None:
-    """Load every local chat model in use; one that fails is logged, and its calls will say so."""
-    for target in gateway.fleet.chat_targets():
-        if target.endpoint.provider == "local":
-            try:
-                await gateway.local_provider.engine(target.wire_model)
-            except GatewayError as error:
-                log.error("%s", error.message)
+    """Let every provider do beforehand what a first call would wait for."""
+    for target in gateway.fleet.targets.values():
+        await target.provider.warm(target)
 
 
 async def prepare_policies(gateway: Gateway) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
+from local_runtime.base import Delta, Sampling
 from policies.catalogue import Endpoint, ModelCard
 
 
@@ -27,6 +32,21 @@ class Target:
         return self.endpoint.wire_model or self.card.id
 
 
+class TextEngine(Protocol):
+    """What providers need of `local_runtime.engine.Engine`."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]: ...
+    def close(self) -> None: ...
+
+
+class Vectors(Protocol):
+    """What providers need of an embedding worker: unit vectors of shape [texts, dimensions], and token counts."""
+
+    async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
+    async def count_tokens(self, texts: Sequence[str]) -> int: ...
+
+
 class Provider(Protocol):
     """Speaks one protocol to an upstream, or to the runtime in this process.
 
@@ -41,6 +61,9 @@ class Provider(Protocol):
 
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
         """Answer an embeddings request with the JSON body in OpenAI's dialect."""
+
+    async def warm(self, target: Target) -> None:
+        """Do beforehand what the first call would wait for; a failure is logged, and the first call meets it again."""
 
     async def close(self) -> None:
         """Release connections and threads; idempotent."""

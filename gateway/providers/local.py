@@ -6,9 +6,10 @@ Heavy imports happen in `load`, when the first local model is wanted; importing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -20,14 +21,17 @@ from gateway.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from gateway.providers.base import Target
+from gateway.providers.base import Target, TextEngine, Vectors
+from gateway.providers.find import Supplies
 from gateway.providers.local_chat import ChatWriter
 from gateway.wire.chat_request import ChatEnvelope, ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest, embeddings_reply
 from gateway.wire.reply import Reply
 from local_runtime import base as runtime
 from local_runtime.embedders.errors import EmbedderError
-from policies.catalogue import ModelCard
+from policies.catalogue import ModelCard, Task
+
+log = logging.getLogger(__name__)
 
 MAX_CHOICES = 8
 MOST_DEFAULT_TOKENS = 2048
@@ -37,19 +41,9 @@ DEFAULT_TEMPERATURE = 0.2
 DEFAULT_TOP_P = 0.9
 
 
-class TextEngine(Protocol):
-    """What this file needs of `local_runtime.engine.Engine`."""
-
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
-    def generate(self, prompt: Sequence[int], sampling: runtime.Sampling) -> AsyncIterator[runtime.Delta]: ...
-    def close(self) -> None: ...
-
-
-class Vectors(Protocol):
-    """What this file needs of an embedding worker."""
-
-    async def embed(self, texts: Sequence[str]) -> Any: ...
-    async def count_tokens(self, texts: Sequence[str]) -> int: ...
+def provide(supplies: Supplies) -> LocalProvider:
+    """The provider `local`."""
+    return LocalProvider(supplies.load_engine, supplies.embedder)
 
 
 class LocalProvider:
@@ -110,6 +104,14 @@ class LocalProvider:
             raise UpstreamUnavailable(f"The local model '{source}' can't be loaded: {error}") from error
         self._engines[source] = engine
         return engine
+
+    async def warm(self, target: Target) -> None:
+        if target.card.task is not Task.CHAT:
+            return
+        try:
+            await self.engine(target.wire_model)
+        except GatewayError as error:
+            log.error("%s", error.message)
 
     async def close(self) -> None:
         engines, self._engines = list(self._engines.values()), {}

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
+from gateway.providers.find import Supplies
 from gateway.providers.http import HttpClient, HttpReply, Timeouts
 from gateway.providers.refusal import error_detail, refusal
 from gateway.wire.chat_request import ChatRequest
@@ -16,6 +17,11 @@ from gateway.wire.reply import Reply
 from gateway.wire.sse import DONE, EventCutter
 
 EVENT_LIMIT = 8 * 1024 * 1024
+
+
+def provide(supplies: Supplies) -> OpenAIProvider:
+    """The provider `openai`."""
+    return OpenAIProvider(supplies.http, supplies.max_reply_bytes)
 
 
 class OpenAIProvider:
@@ -35,6 +41,9 @@ class OpenAIProvider:
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
         reply = await self._post("/embeddings", request.wire_body(target.wire_model), target, stream=False)
         return await reply.read(self._reply_limit)
+
+    async def warm(self, target: Target) -> None:
+        """Nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
         await self._client.close()

@@ -38,6 +38,7 @@ class Tokenizer:
         self._byte_level = "ByteLevel" in steps
         self.drops_first_space = "Strip" in steps
         self._bytes: dict[int, bytes] = {}
+        self._plain: tokenizers.Tokenizer | None = None
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids; special tokens written out in the text are recognised, as Hugging Face does.
@@ -45,6 +46,19 @@ class Tokenizer:
         As a batch of one: the library then frees the interpreter lock and counts no offsets, twice as fast.
         """
         return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Token ids of a text in which a control token written out is just its letters."""
+        if self._plain is None:
+            plain = tokenizers.Tokenizer.from_str(self._backend.to_str())
+            plain.encode_special_tokens = True
+            self._plain = plain
+        return self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    @property
+    def control_texts(self) -> list[str]:
+        """How control tokens are written."""
+        return [str(added.content) for added in self._added.values() if added.special]
 
     def is_control(self, token: int) -> bool:
         """Whether the token steers the model and is never part of an answer's text."""

@@ -5,11 +5,13 @@ The first gateway serves the bundled model; the second has it as a remote endpoi
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 
@@ -31,6 +33,22 @@ model = "smollm2-remote"
 provider = "openai"
 base_url = "{url}/v1"
 wire_model = "smollm2-135m-instruct"
+key_ref = "env:OTHER_FINGERPOST_KEY"
+
+[[model]]
+id = "minilm-remote"
+task = "embedding"
+context_tokens = 256
+dimensions = 384
+price_in_usd_per_mtok = 0.02
+price_out_usd_per_mtok = 0
+
+[[endpoint]]
+id = "other-minilm"
+model = "minilm-remote"
+provider = "openai"
+base_url = "{url}/v1"
+wire_model = "all-minilm-l6-v2"
 key_ref = "env:OTHER_FINGERPOST_KEY"
 """
 HALF = """
@@ -174,6 +192,19 @@ def test_embeddings_are_made_here(sdk: openai.OpenAI) -> None:
     assert len(cat) == 384
     assert cosine[0] > 0.4 > cosine[1]
     assert found.usage.prompt_tokens > 10
+
+
+def test_embeddings_of_another_process_are_the_same_and_cost_what_the_row_says(
+    sdk: openai.OpenAI, gateway: Served
+) -> None:
+    here = sdk.embeddings.create(model="all-minilm-l6-v2", input="a cat sat on the mat", encoding_format="float")
+    there = sdk.embeddings.create(model="minilm-remote", input="a cat sat on the mat", encoding_format="base64")
+
+    logged = rows(gateway, 1, endpoint="other-minilm")[0]
+    coded: Any = there.data[0].embedding
+    assert np.frombuffer(base64.b64decode(coded), "<f4").tolist() == here.data[0].embedding
+    assert logged["cost_nanousd"] == 20 * there.usage.prompt_tokens
+    assert logged["route"] == "embeddings"
 
 
 def test_what_the_local_model_cannot_do_is_a_clear_400(sdk: openai.OpenAI) -> None:

@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from gateway.errors import ContextTooLong, InvalidRequest, UnsupportedCapability, UpstreamUnavailable
-from gateway.providers.base import Target
-from gateway.providers.local import LocalProvider, TextEngine
+from gateway.providers.base import Target, TextEngine
+from gateway.providers.local import LocalProvider
 from gateway.wire.chat_request import parse_chat
 from local_runtime import base as runtime
 from policies.catalogue import Endpoint, ModelCard
-
-
-class ScriptedEngine:
-    """Says the same pieces to everybody, and remembers what it was asked."""
-
-    def __init__(self, *pieces: runtime.Delta) -> None:
-        self.pieces = pieces
-        self.prompts: list[Any] = []
-        self.samplings: list[runtime.Sampling] = []
-        self.closed = 0
-
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        self.prompts.append(messages)
-        return [1, 2, 3]
-
-    def generate(self, prompt: Sequence[int], sampling: runtime.Sampling) -> AsyncIterator[runtime.Delta]:
-        self.samplings.append(sampling)
-        if len(self.pieces) == 0:
-            raise runtime.ContextTooLong(len(prompt), 2)
-        return self._deltas()
-
-    def close(self) -> None:
-        self.closed += 1
-
-    async def _deltas(self) -> AsyncIterator[runtime.Delta]:
-        try:
-            for piece in self.pieces:
-                yield piece
-        finally:
-            self.closed += 1
-
+from tests.fakes import ScriptedEngine
 
 TALK = (runtime.Delta("Hel", output_tokens=1), runtime.Delta("lo", output_tokens=2, finish_reason="stop"))
 

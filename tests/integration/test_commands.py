@@ -1,0 +1,188 @@
+"""The command line as a person uses it: real database files, real exit codes, one clear line on failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving import environment
+
+POLICY = 'schema = 1\nname = "mine"\nmodels = ["smollm2-*"]\n[objective]\nquality = 1.0\n'
+
+
+class Shell:
+    """Runs `fingerpost` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = environment(folder / "data", {"FINGERPOST_PRELOAD": "false"})
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway.cli.main", *arguments],
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def file(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_a_key_is_issued_listed_and_revoked(shell: Shell) -> None:
+    assert shell.run("db", "upgrade").returncode == 0
+
+    issued = json.loads(shell.run("key", "issue", "my app", "--days", "3", "--json").stdout)
+    listed = shell.run("key", "list", "--json")
+    revoked = shell.run("key", "revoke", issued["id"])
+    again = shell.run("key", "revoke", issued["id"])
+
+    assert issued["key"].startswith(f"fp-{issued['id']}-")
+    assert [row["name"] for row in json.loads(listed.stdout)] == ["my app"]
+    assert issued["key"] not in listed.stdout
+    assert (revoked.returncode, again.returncode) == (0, 1)
+
+
+def test_a_database_without_tables_says_which_command_makes_them(shell: Shell) -> None:
+    before = shell.run("db", "check")
+    listed = shell.run("key", "list")
+    shell.run("db", "upgrade")
+    after = shell.run("db", "check", "--json")
+
+    assert (before.returncode, after.returncode) == (1, 0)
+    assert "fingerpost db upgrade" in listed.stderr
+    assert "Traceback" not in listed.stderr + before.stderr
+    assert json.loads(after.stdout)["problem"] is None
+
+
+def test_a_wrong_policy_is_told_by_file_line_key_and_fix(shell: Shell) -> None:
+    path = shell.file("mine.toml", POLICY.replace("quality = 1.0", "quality = -1\nprice = 2"))
+
+    checked = shell.run("policy", "check", path)
+
+    assert checked.returncode == 2
+    assert f"{path}:5: objective.quality" in checked.stderr
+    assert f"{path}:6: objective.price" in checked.stderr
+    assert checked.stderr.count("Fix:") == 2
+    assert "Traceback" not in checked.stderr
+
+
+def test_a_policy_is_checked_pushed_and_shown(shell: Shell) -> None:
+    shell.run("db", "upgrade")
+    path = shell.file("mine.toml", POLICY)
+
+    checked = shell.run("policy", "check", path, "--json")
+    pushed = shell.run("policy", "push", path, "--note", "first")
+    shown = json.loads(shell.run("policy", "show", "mine").stdout)
+    names = {row["name"] for row in json.loads(shell.run("policy", "show", "--json").stdout)}
+
+    assert json.loads(checked.stdout)[0]["warnings"] == []
+    assert pushed.returncode == 0
+    assert (shown["source"], shown["policy"]["models"]) == ("database version 1", ["smollm2-*"])
+    assert {"default", "thrifty", "best", "mine"} <= names
+
+
+def test_models_tell_what_is_enabled_and_what_is_missing(shell: Shell) -> None:
+    rows = {row["endpoint"]: row for row in json.loads(shell.run("models", "--json").stdout)}
+
+    assert rows["local-smollm2"]["state"] == "enabled"
+    assert any("OPENAI_API_KEY" in row["state"] for row in rows.values())
+    with_key = json.loads(shell.run("models", "--json", OPENAI_API_KEY="sk-x").stdout)
+    assert sum(row["state"] == "enabled" for row in with_key) > sum(row["state"] == "enabled" for row in rows.values())
+
+
+def test_route_explains_without_calling(shell: Shell) -> None:
+    found = json.loads(shell.run("route", "hello there, how are you?", "--json").stdout)
+    read = shell.run("route", "hello there, how are you?").stdout
+
+    assert found["chosen"]["model"] == "smollm2-135m-instruct"
+    assert found["candidates"][0]["propensity"] == 1.0
+    assert found["reason"] in read
+
+
+def test_chat_answers_without_a_server(shell: Shell) -> None:
+    said = shell.run("chat", "What is the capital of France?", "--json")
+
+    assert "Paris" in json.loads(said.stdout)["choices"][0]["message"]["content"]
+
+
+def test_doctor_looks_at_everything_and_says_how_to_mend(shell: Shell) -> None:
+    shell.run("db", "upgrade")
+    well = shell.run("doctor", "--json")
+    ill = shell.run("doctor", FINGERPOST_DATABASE_URL="postgresql://u:secret@127.0.0.1:9/x")
+
+    findings = {finding["check"]: finding for finding in json.loads(well.stdout)}
+    assert {"python", "disk", "database", "redis", "local model", "embedder", "port", "catalogue"} <= set(findings)
+    assert findings["database"]["ok"]
+    assert ill.returncode == 1
+    assert "mend:" in ill.stdout
+    assert "secret" not in ill.stdout + ill.stderr
+
+
+def test_training_a_kind_that_cannot_learn_says_so(shell: Shell) -> None:
+    refused = shell.run("train", "--kind", "rules", "--data", "x", "--out", "y")
+
+    assert refused.returncode == 2
+    assert "learns nothing" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        (("--port", "99999"), {}, "PORT"),
+        (("--port", "0"), {"FINGERPOST_CATALOGUE": "/nonexistent.toml"}, "does not exist"),
+        (("--port", "0"), {"FINGERPOST_POLICIES": "/nonexistent"}, "is not a folder"),
+        (("--port", "0"), {"FINGERPOST_DATABASE_URL": "postgresql://u:secret@127.0.0.1:9/x"}, "127.0.0.1:9"),
+        (("--port", "0"), {"FINGERPOST_DATABASE_URL": "mysql://x/y"}, "mysql"),
+        (("--port", "0", "--data-dir", "/proc/none"), {}, "--data-dir"),
+        (("--port", "0"), {"FINGERPOST_EMBEDDER": "nobody"}, "minilm_onnx"),
+    ],
+)
+def test_a_start_that_cannot_succeed_ends_in_one_clear_line(
+    shell: Shell, arguments: tuple[str, ...], env: dict[str, str], words: str
+) -> None:
+    ended = shell.run("serve", *arguments, **env)
+
+    complaints = [line for line in ended.stderr.splitlines() if line.startswith("fingerpost:")]
+    assert ended.returncode == 2
+    assert len(complaints) == 1
+    assert words in complaints[0]
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_a_taken_port_is_told_with_the_way_out(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = shell.run("serve", "--port", str(taken.getsockname()[1]))
+
+    assert ended.returncode == 2
+    assert "--port" in ended.stderr
+
+
+def test_no_setting_of_the_caller_leaks_into_these_tests(shell: Shell) -> None:
+    assert not [name for name in shell.env if name.startswith("FINGERPOST_") and name not in SETTINGS]
+    assert "PATH" in os.environ
+
+
+SETTINGS = {
+    "FINGERPOST_DATA_DIR",
+    "FINGERPOST_BOOTSTRAP_KEY",
+    "FINGERPOST_ADMIN_KEY",
+    "FINGERPOST_LOG_LEVEL",
+    "FINGERPOST_PRELOAD",
+}

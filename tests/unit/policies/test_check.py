@@ -64,3 +64,7 @@ def test_an_unknown_fallback_model_is_told() -> None:
 
 def test_allowed_models_that_nothing_serves_are_told() -> None:
     assert problems('models = ["claude-*"]') == ["models: none of the allowed models has an enabled [[endpoint]] row"]
+
+
+def test_a_cache_rule_that_this_version_does_not_keep_is_told() -> None:
+    assert problems('[cache]\nmode = "exact"') == ["cache.mode: 'exact' has no effect: this version caches no answers"]

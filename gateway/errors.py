@@ -86,6 +86,12 @@ class MethodNotAllowed(GatewayError):
     status, code, kind = 405, "method_not_allowed", "invalid_request_error"
 
 
+class ClientLeft(GatewayError):
+    """Nobody is there to be told; the status is the ledger's, as nginx has it."""
+
+    status, code = 499, "client_disconnected"
+
+
 class BodyTimeout(GatewayError):
     status, code, kind = 408, "request_timeout", "invalid_request_error"
 
@@ -114,7 +120,7 @@ class RefusedUpstream(GatewayError):
     def __init__(self, status: int, detail: dict[str, str | None]) -> None:
         super().__init__(detail.get("message") or f"The upstream refused the request ({status}).")
         self._status = status
-        self._detail = detail
+        self._detail = {**detail, "code": detail.get("code") or "refused_upstream"}
 
     @property
     def http_status(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -32,7 +33,7 @@ from gateway.lifecycle.policy_store import ActivePolicy, PolicyStore
 from gateway.metrics import Metrics
 from gateway.providers.base import Target
 from gateway.wire.chat_request import ChatRequest
-from gateway.wire.reply import OneFrame, Reply
+from gateway.wire.reply import CLIENT_LEFT, OneFrame, Reply
 from gateway.wire.sse import event
 from policies.catalogue import Task
 from policies.schema import Policy
@@ -198,13 +199,20 @@ class Pipeline:
     ) -> AsyncGenerator[bytes, None]:
         """The frames a client sees; settles the record in `finally`, also when the client leaves."""
         kept: list[bytes] | None = [] if keep_answer else None
-        record.status = 499
+        record.status, record.error_code = 500, "internal_error"
         try:
             async with aclosing(self._metered(opened, record)) as metered:
                 async for frame in metered:
                     if kept is not None:
                         kept.append(frame)
                     yield frame
+        except GeneratorExit:
+            record.status, record.error_code = 499, "client_disconnected"
+            raise
+        except asyncio.CancelledError as error:
+            left = CLIENT_LEFT in error.args
+            record.status, record.error_code = (499, "client_disconnected") if left else (503, "shutting_down")
+            raise
         finally:
             await opened.reply.frames.aclose()
             self._settle(opened, record, started)
@@ -224,7 +232,6 @@ class Pipeline:
             owed = meter.end_of_stream()
             if owed:
                 yield owed
-            record.status = 200
         except UpstreamError as error:
             record.status, record.error_code = error.http_status, error.code
             self._health.failed(opened.target.endpoint.id)
@@ -233,9 +240,7 @@ class Pipeline:
     def _settle(self, opened: Opened, record: Record, started: float) -> None:
         usage = opened.meter.settle()
         if opened.meter.done:
-            record.status = 200
-        elif record.status == 499:
-            record.error_code = "client_disconnected"
+            record.status, record.error_code = 200, None
         record.input_tokens, record.output_tokens = usage.input_tokens, usage.output_tokens
         record.cached_tokens, record.reasoning_tokens = usage.cached_tokens, usage.reasoning_tokens
         record.usage_estimated = usage.estimated
@@ -261,6 +266,9 @@ def _note_target(record: Record, opened: Opened) -> None:
     record.endpoint = opened.target.endpoint.id
     record.provider = opened.target.endpoint.provider
     record.propensity = opened.ranked.propensity
+    if len(record.attempts) > 1:
+        failed = ", ".join(attempt["endpoint"] for attempt in record.attempts[:-1])
+        record.reason = f"{record.reason} But {failed} failed, so '{record.endpoint}' answered."
 
 
 def _ranking(decision: Decision) -> list[dict[str, Any]]:

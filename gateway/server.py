@@ -26,7 +26,7 @@ class ServerConfig(uvicorn.Config):
 
 def configure_logging(settings: Settings) -> None:
     """Plain lines on standard error, for the command and for each worker process."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -70,14 +70,14 @@ def configuration(settings: Settings) -> ServerConfig:
     return config
 
 
-def _end_well(number: int, _: FrameType | None) -> None:
-    sys.exit(0 if number == signal.SIGTERM else 130)
+def _end_well(_: int, __: FrameType | None) -> None:
+    """uvicorn has seen the signal and shut down by now."""
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until stopped; with several workers, each is a process that reads its settings from the environment."""
     config = configuration(settings)
-    # uvicorn raises the signal again once it has shut down; an end that was asked for is no failure.
+    # uvicorn takes these over while it runs and raises them again at its end; an end that was asked for is no failure.
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, _end_well)
     if settings.workers > 1:

@@ -10,7 +10,7 @@ from gateway.api.raw import RawRoute
 from gateway.dispatch.fleet import Fleet
 from gateway.dispatch.health import Health
 from gateway.dispatch.metering import Meter
-from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound, UpstreamError
+from gateway.errors import GatewayError, InvalidRequest, ModelNotAllowed, ModelNotFound, UpstreamError
 from gateway.ledger.record import Record
 from gateway.providers.base import Target
 from gateway.wire.embeddings_request import EmbeddingsRequest, parse_embeddings
@@ -40,6 +40,9 @@ class EmbeddingsRoute(RawRoute):
                 attempt["outcome"] = error.code
                 self._health.failed(target.endpoint.id, error.retry_after_s)
                 continue
+            except GatewayError as error:
+                attempt["outcome"] = error.detail()["code"]
+                raise
             finally:
                 attempt["ms"] = round((perf_counter() - began) * 1000, 3)
             attempt["outcome"] = "ok"
@@ -58,7 +61,7 @@ class EmbeddingsRoute(RawRoute):
             raise ModelNotAllowed(f"This key may not use '{model}'.", param="model")
         targets = self._fleet.of_model(model)
         if not targets:
-            raise ModelNotFound(f"No endpoint of '{model}' is enabled.", param="model")
+            raise ModelNotFound(self._fleet.why_not(model), param="model")
         return tuple(sorted(targets, key=lambda target: self._health.paused_s(target.endpoint.id) > 0))
 
     async def _answer(self, request: EmbeddingsRequest, target: Target, record: Record) -> bytes:

@@ -16,6 +16,7 @@ from gateway.admission.keys import Caller, Keyring, KeyStoreUnavailable
 from gateway.errors import (
     BodyTimeout,
     BodyTooLarge,
+    ClientLeft,
     Forbidden,
     GatewayError,
     InvalidKey,
@@ -27,7 +28,7 @@ from gateway.errors import (
 from gateway.ledger.base import Ledger
 from gateway.ledger.record import Record
 from gateway.metrics import Metrics
-from gateway.wire.reply import Reply
+from gateway.wire.reply import CLIENT_LEFT, Reply
 from gateway.wire.sse import event
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 WATCH_AFTER_S = 0.05
+SEND_STALL_S = 60.0
 
 
 def new_request_id() -> str:
@@ -77,11 +79,11 @@ class RawRoute:
             else:
                 await _send_reply(send, reply, record)
         except asyncio.CancelledError:
-            if not departure.left:
-                raise
-            self._log(record, started, 499, "client_disconnected")
+            await self._cancelled(send, departure, record, started)
+        except ClientLeft as error:
+            self._log(record, started, error.status, error.code)
         except GatewayError as error:
-            self._log(record, started, error.http_status, error.code)
+            self._log(record, started, error.http_status, error.detail()["code"])
             await send_error(send, error, record.id)
         except Exception as error:
             log.exception("request %s failed inside the gateway", record.id)
@@ -100,6 +102,17 @@ class RawRoute:
         body = await read_body(scope, receive, self._max_body, self._body_timeout_s)
         departure.watch()
         return await self.handle(body, caller, record, started)
+
+    async def _cancelled(self, send: Send, departure: Departure, record: Record, started: float) -> None:
+        """The client left, or the server stops and has no more patience."""
+        if departure.left:
+            self._log(record, started, ClientLeft.status, ClientLeft.code)
+            return
+        stopping = Overloaded("The gateway is shutting down.", retry_after_s=1.0)
+        unanswered = record.total_ms is None
+        self._log(record, started, stopping.status, "shutting_down")
+        if unanswered:
+            await send_error(send, stopping, record.id)
 
     def _log(
         self, record: Record, started: float, status: int, code: str | None = None, fault: Exception | None = None
@@ -148,7 +161,7 @@ class Departure:
             pass
         if self._task is not None:
             self.left = True
-            self._task.cancel()
+            self._task.cancel(CLIENT_LEFT)
 
 
 async def authenticate(scope: Scope, keyring: Keyring) -> Caller:
@@ -210,7 +223,7 @@ async def _rest(first: bytes, receive: Receive, limit: int) -> bytes:
 async def _next(receive: Receive) -> Message:
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise BodyTimeout("The client left before its body was complete.")
+        raise ClientLeft("The client left before its body was complete.")
     return message
 
 
@@ -256,14 +269,46 @@ async def _send_reply(send: Send, reply: Reply, record: Record) -> None:
 
 
 async def _stream(send: Send, reply: Reply, record: Record) -> None:
+    clock = _SendClock(SEND_STALL_S)
     try:
         async for frame in reply.frames:
+            clock.sending = True
             await send({"type": "http.response.body", "body": frame, "more_body": True})
+            clock.sending = False
+            clock.sent += 1
     except Exception:
         # The status line has left, so the only honest end is an error event.
         log.exception("request %s failed inside the gateway while streaming", record.id)
         failed = GatewayError("The gateway failed; the request id finds it in the log.")
         await send({"type": "http.response.body", "body": event(failed.body()), "more_body": True})
+    finally:
+        clock.stop()
+
+
+class _SendClock:
+    """Gives up on a client that takes nothing for a minute: one look now and then instead of a timer for each frame."""
+
+    __slots__ = ("_loop", "_seen", "_stall_s", "_task", "_timer", "sending", "sent")
+
+    def __init__(self, stall_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._stall_s = stall_s
+        self.sending = False
+        self.sent = 0
+        self._seen = -1
+        self._timer = self._loop.call_later(stall_s, self._look)
+
+    def stop(self) -> None:
+        """The stream has ended."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self.sending and self._seen == self.sent and self._task is not None:
+            self._task.cancel(CLIENT_LEFT)
+            return
+        self._seen = self.sent
+        self._timer = self._loop.call_later(self._stall_s, self._look)
 
 
 async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from gateway.providers.base import Provider, Target
 from policies.catalogue import ENV_PREFIX, Catalogue, Endpoint, ModelCard, Task
@@ -20,6 +21,11 @@ class Fleet:
     def of_model(self, model_id: str) -> tuple[Target, ...]:
         """The usable endpoints of one model."""
         return tuple(target for target in self.targets.values() if target.card.id == model_id)
+
+    def why_not(self, model_id: str) -> str:
+        """A sentence on why no endpoint of a model can be used, with the fix."""
+        reasons = [f"{row.id}: {self.disabled[row.id]}" for row in self.catalogue.endpoint if row.model == model_id]
+        return f"No endpoint of '{model_id}' is enabled ({'; '.join(reasons) or 'none exists'})."
 
     def models(self) -> list[ModelCard]:
         """Cards with at least one usable endpoint, in the catalogue's order."""
@@ -64,7 +70,29 @@ def _fault(row: Endpoint, providers: Mapping[str, Provider], resolve: Callable[[
     if row.provider not in providers:
         return f"provider '{row.provider}' is not known; known: {', '.join(sorted(providers))}"
     unset = [name for name in row.env_names() if not resolve(name)]
-    return f"set {' and '.join(unset)} in the environment to enable it" if unset else None
+    if unset:
+        return f"needs {' and '.join(unset)} in the environment"
+    return _url_fault(row, resolve) or _key_fault(row, resolve)
+
+
+def _url_fault(row: Endpoint, resolve: Callable[[str], str | None]) -> str | None:
+    url = _resolved(row.base_url, resolve)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            return None
+    except ValueError:
+        pass
+    return f"its base_url must be a URL such as http://host:port/v1, not '{url[:80]}'"
+
+
+def _key_fault(row: Endpoint, resolve: Callable[[str], str | None]) -> str | None:
+    key = _resolved(row.key_ref, resolve)
+    if key is None or (key.isascii() and key.isprintable() and " " not in key):
+        return None
+    return f"the value of {(row.key_ref or '').removeprefix(ENV_PREFIX)} holds letters that no key has: paste it again"
 
 
 def _resolved(value: str | None, resolve: Callable[[str], str | None]) -> str | None:

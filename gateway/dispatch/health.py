@@ -35,16 +35,23 @@ class Health:
         seen.failures = 0
         seen.paused_until = 0.0
 
-    def failed(self, endpoint_id: str, retry_after_s: float | None = None) -> None:
-        """A call failed; an upstream that says when to come back is believed, up to a bound."""
+    def failed(self, endpoint_id: str, retry_after_s: float | None = None) -> bool:
+        """A call failed; an upstream that says when to come back is believed, up to a bound.
+
+        Whether that is news: the first failure, or one that begins a pause. Calls that are made in spite of a pause
+        (nothing else is left, or the model is pinned) do not lengthen it.
+        """
         seen = self._of(endpoint_id)
+        if seen.paused_until > self._now():
+            return False
         seen.failures += 1
         pause = 0.0
         if seen.failures >= FAILURES_TO_PAUSE:
-            pause = PAUSE_S * 2.0 ** (seen.failures - FAILURES_TO_PAUSE)
+            pause = PAUSE_S * 2.0 ** min(seen.failures - FAILURES_TO_PAUSE, 10)
         pause = min(max(pause, retry_after_s or 0.0), LONGEST_PAUSE_S)
         if pause:
             seen.paused_until = self._now() + pause
+        return seen.failures == 1 or pause > 0
 
     def paused_s(self, endpoint_id: str) -> float:
         """Seconds until the endpoint is tried again; 0 when it is healthy."""

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway.errors import UpstreamBroken
-from gateway.wire.sse import DONE, event
+from gateway.wire.sse import DONE, event, payload_of
 from policies.catalogue import ModelCard
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_USAGE_NULL = re.compile(rb',\s*"usage"\s*:\s*null')
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]+)"')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]{1,40})"')
 _CHARS_PER_TOKEN = 4
 
 
@@ -40,6 +38,7 @@ class _Usage(Struct):
     completion_tokens_details: _OutputDetails | None = None
 
 
+_EMPTY = Raw(b"[]")
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _USAGE_DECODER = msgspec.json.Decoder(_Usage)
 
@@ -125,31 +124,33 @@ class Meter:
         if b'"finish_reason"' in frame:
             found = _FINISH.search(frame)
             if found:
-                self.finish_reason = found.group(1).decode()
+                self.finish_reason = found.group(1).decode(errors="replace")
 
     def _metered(self, frame: bytes) -> bytes:
-        if not self._wants_usage:
-            frame = _USAGE_NULL.sub(b"", frame)
-        if not _USAGE.search(frame):
-            return frame
-        return b"".join(self._event(one) for one in frame.split(b"\n\n") if one)
+        return b"".join(self._event(text) for text in frame.split(b"\n\n")[:-1])
 
     def _event(self, text: bytes) -> bytes:
-        if not _USAGE.search(text) or not text.startswith(b"data:"):
-            return text + b"\n\n"
+        """One event; its usage is read, priced or hidden, all else stays byte for byte."""
+        untouched = text + b"\n\n"
+        if b'"usage"' not in text:
+            return untouched
         try:
-            fields = _FIELDS.decode(text[5:])
-        except msgspec.DecodeError:
-            return text + b"\n\n"
+            fields = _FIELDS.decode(payload_of(text))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return untouched
         raw = fields.get("usage")
-        if raw is None or not self._take(raw):
-            return text + b"\n\n"
-        if self._wants_usage:
-            fields["usage"] = self._with_cost(raw, self.settle())
-        elif bytes(fields.get("choices", Raw(b"[]"))).strip() in (b"[]", b"null"):
-            return b""
-        else:
+        if raw is None:
+            return untouched
+        if bytes(raw) != b"null" and not self._take(raw):
+            return untouched
+        if not self._wants_usage:
+            if bytes(raw) != b"null" and bytes(fields.get("choices", _EMPTY)).strip() in (b"[]", b"null"):
+                return b""
             del fields["usage"]
+        elif bytes(raw) == b"null":
+            return untouched
+        else:
+            fields["usage"] = self._with_cost(raw, self.settle())
         return event(msgspec.json.encode(fields))
 
     def _take(self, raw: Raw | None) -> bool:
@@ -158,7 +159,7 @@ class Meter:
             return False
         try:
             found = _USAGE_DECODER.decode(raw)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         if found.prompt_tokens is None and found.completion_tokens is None:
             return False
@@ -172,13 +173,14 @@ class Meter:
         return True
 
     def _with_cost(self, raw: Raw | None, usage: Usage) -> Raw:
-        given: Any = msgspec.json.decode(raw) if raw is not None else None
-        if not isinstance(given, dict):
+        """The usage object with `cost` spliced in; one of our own, marked as estimated, where there was none."""
+        try:
+            fields = _FIELDS.decode(raw) if raw is not None else {}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            fields = {}
+        if not fields:
             total = usage.input_tokens + usage.output_tokens
-            given = {
-                "prompt_tokens": usage.input_tokens,
-                "completion_tokens": usage.output_tokens,
-                "total_tokens": total,
-                "estimated": True,
-            }
-        return Raw(msgspec.json.encode({**given, "cost": usage.cost_nanousd / 1e9 if self._card.priced else None}))
+            tokens = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+            fields = _FIELDS.decode(msgspec.json.encode({**tokens, "total_tokens": total, "estimated": True}))
+        fields["cost"] = Raw(msgspec.json.encode(usage.cost_nanousd / 1e9 if self._card.priced else None))
+        return Raw(msgspec.json.encode(fields))

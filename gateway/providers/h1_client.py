@@ -41,7 +41,10 @@ class H1Client:
         self._closed = False
 
     async def open(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> H1Reply:
-        origin, start = self._addresses.get(url) or self._address(url)
+        try:
+            origin, start = self._addresses.get(url) or self._address(url)
+        except ValueError as error:
+            raise UpstreamUnavailable("The upstream's URL can't be read.") from error
         message = _message(start, headers, body)
         connection = self._reused(origin)
         if connection is not None:
@@ -137,7 +140,10 @@ def _message(start: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
     head = "".join(lines)
     if head.count("\n") != len(lines) or head.count("\r") != len(lines):
         raise UpstreamBroken("A header for the upstream holds a line break; look at the endpoint's key.")
-    return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, head.encode("latin-1"), len(body), body)
+    try:
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, head.encode("latin-1"), len(body), body)
+    except UnicodeEncodeError as error:
+        raise UpstreamBroken("A header for the upstream holds letters beyond Latin-1; look at the key.") from error
 
 
 def _unreachable(error: OSError | UnicodeError) -> UpstreamError:

@@ -59,13 +59,17 @@ class LocalProvider:
         engine = await self.engine(target.wire_model)
         envelope = request.envelope
         if envelope.response_format is not None and envelope.response_format.type != "text":
-            raise UnsupportedCapability("This model can't be held to a format.", param="response_format")
+            raise UnsupportedCapability(f"'{target.card.id}' can't be held to a format.", param="response_format")
         try:
-            prompt = await self._encode(engine, request)
-            choices = [
-                engine.generate(prompt, _sampling(envelope, request.max_output_tokens, target.card, index))
+            samplings = [
+                _sampling(envelope, request.max_output_tokens, target.card, index)
                 for index in range(_choices(envelope))
             ]
+        except ValueError as error:
+            raise InvalidRequest(f"{error}.", param=str(error).split()[0].strip("'")) from error
+        try:
+            prompt = await self._encode(engine, request)
+            choices = [engine.generate(prompt, sampling) for sampling in samplings]
         except (ValueError, runtime.GenerationError) as error:
             raise _mapped(error) from error
         writer = ChatWriter(target.card.id, len(prompt))
@@ -123,15 +127,23 @@ class LocalProvider:
         for message in messages:
             if message["role"] == "developer":
                 message["role"] = "system"
+            if isinstance(message.get("content"), list):
+                message["content"] = [_as_text(part) for part in message["content"]]
         if len(request.fields["messages"]) > INLINE_CHARS:
             return await asyncio.to_thread(engine.encode_chat, messages)
         return engine.encode_chat(messages)
 
 
+def _as_text(part: dict[str, Any]) -> dict[str, Any]:
+    """A refusal in the history is text like any other."""
+    refusal = part.get("refusal")
+    return {"type": "text", "text": refusal} if part.get("type") == "refusal" and isinstance(refusal, str) else part
+
+
 def _choices(envelope: ChatEnvelope) -> int:
     n = envelope.n or 1
     if n > MAX_CHOICES:
-        raise InvalidRequest(f"'n' is at most {MAX_CHOICES} for this model.", param="n")
+        raise UnsupportedCapability(f"'n' is at most {MAX_CHOICES} for this model.", param="n")
     return n
 
 
@@ -149,12 +161,20 @@ def _sampling(envelope: ChatEnvelope, cap: int | None, card: ModelCard, index: i
         presence_penalty=envelope.presence_penalty or 0.0,
         frequency_penalty=envelope.frequency_penalty or 0.0,
         repetition_penalty=envelope.repetition_penalty or 1.0,
-        logit_bias={int(token): bias for token, bias in (envelope.logit_bias or {}).items()},
+        logit_bias=_biases(envelope),
         seed=seed,
         stop=tuple(one for one in stops if one),
         logprobs=bool(envelope.logprobs),
         top_logprobs=envelope.top_logprobs or 0,
     )
+
+
+def _biases(envelope: ChatEnvelope) -> dict[int, float]:
+    biases = envelope.logit_bias or {}
+    wrong = next((token for token in biases if not token.isdecimal()), None)
+    if wrong is not None:
+        raise ValueError(f"logit_bias needs token ids as keys, not '{wrong[:40]}'")
+    return {int(token): bias for token, bias in biases.items()}
 
 
 async def _stream(choices: list[AsyncIterator[runtime.Delta]], writer: ChatWriter) -> AsyncGenerator[bytes, None]:
@@ -208,8 +228,7 @@ def _mapped(error: Exception) -> GatewayError:
         return UpstreamUnavailable("The local model's queue is full.", retry_after_s=1.0)
     if isinstance(error, runtime.EngineStopped):
         return UpstreamUnavailable("The local model is shutting down.")
-    if isinstance(error, ValueError):
-        return InvalidRequest(str(error))
-    if isinstance(error, runtime.TemplateFailed):
+    if isinstance(error, (ValueError, runtime.TemplateFailed)):
+        # What this model can't read another may.
         return UnsupportedCapability(str(error), param="messages")
     return UpstreamError(f"The local model failed: {error}")

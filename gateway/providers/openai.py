@@ -14,7 +14,7 @@ from gateway.providers.refusal import error_detail, refusal
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
-from gateway.wire.sse import DONE, EventCutter
+from gateway.wire.sse import DONE, EventCutter, ends, payload_of
 
 EVENT_LIMIT = 8 * 1024 * 1024
 
@@ -54,10 +54,10 @@ class OpenAIProvider:
         if reply.status != 200:
             raise await refusal(reply, target.api_key)
         expected = "text/event-stream" if stream else "json"
-        if expected not in reply.header("Content-Type"):
-            kind = reply.header("Content-Type") or "nothing"
+        kind = reply.header("Content-Type")
+        if expected not in kind.lower():
             reply.cancel()
-            raise UpstreamBroken(f"The upstream answered with {kind[:80]} where {expected} was expected.")
+            raise UpstreamBroken(f"The upstream answered with {kind[:80] or 'nothing'} where {expected} was expected.")
         return reply
 
     def _prepare(self, target: Target) -> tuple[str, dict[str, str], Timeouts]:
@@ -83,42 +83,46 @@ async def _whole(reply: HttpReply, limit: int) -> AsyncGenerator[bytes, None]:
 
 async def _events(reply: HttpReply, secret: str | None) -> AsyncGenerator[bytes, None]:
     cutter = EventCutter(EVENT_LIMIT)
-    blocks = reply.blocks()
     try:
-        async for block in blocks:
+        async for block in reply.blocks():
             frame = cutter.feed(block)
-            if not frame:
+            if b'"error"' not in frame and b"[DONE]" not in frame:
+                if frame:
+                    yield frame
                 continue
-            if b'"error"' in frame:
-                for event in _until_error(frame, secret):
-                    yield event
-            else:
-                yield frame
-            if frame.endswith(DONE):
-                await reply.finish()
-                return
-        if cutter.rest:
+            for event in _until_error(frame, secret):
+                yield event
+                if event == DONE:
+                    await reply.finish()
+                    return
+        if ends(cutter.rest):
+            yield DONE
+        elif cutter.rest:
             raise UpstreamBroken("The upstream's stream ended in the middle of an event.")
     finally:
         reply.cancel()
 
 
 def _until_error(frame: bytes, secret: str | None) -> Iterator[bytes]:
-    """The events of a frame, up to an error event, which becomes an exception."""
-    for event in frame.split(b"\n\n")[:-1]:
-        error = _error_of(event)
+    """The events of a frame up to the end mark, put into its usual form, or up to an error, which is raised."""
+    for text in frame.split(b"\n\n")[:-1]:
+        if ends(text):
+            yield DONE
+            return
+        error = _error_of(text)
         if error is not None:
             raise UpstreamError(error_detail(error, secret)["message"] or "The upstream failed.")
-        yield event + b"\n\n"
+        yield text + b"\n\n"
 
 
-def _error_of(event: bytes) -> bytes | None:
+def _error_of(text: bytes) -> bytes | None:
     """The payload of an event that reports a failure, or None."""
-    if not event.startswith(b"data:") or b'"error"' not in event:
+    if b'"error"' not in text:
         return None
+    payload = payload_of(text)
     try:
-        payload = msgspec.json.decode(event[5:])
-    except msgspec.DecodeError:
+        found = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    failed = isinstance(payload, dict) and payload.get("error") and not payload.get("choices")
-    return event[5:] if failed else None
+    failed = isinstance(found, dict) and found.get("error") and not found.get("choices")
+    return payload if failed else None

@@ -29,7 +29,10 @@ async def refusal(reply: HttpReply, secret: str | None) -> GatewayError:
     """The error for a reply that is not 200; `secret` is blotted out of any text that is passed on."""
     status = reply.status
     if status in REQUEST_IS_WRONG:
-        return RefusedUpstream(status, error_detail(await _body(reply), secret))
+        body = await _body(reply)
+        if b"API_KEY_INVALID" not in body:
+            return RefusedUpstream(status, error_detail(body, secret))
+        status = 401  # Google says 400 of a key that it does not know
     reply.cancel()
     if status in (401, 402, 403):
         return UpstreamAuth("The upstream refused the gateway's own credential; the operator must look at it.")

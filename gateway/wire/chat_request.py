@@ -16,7 +16,7 @@ from gateway.errors import InvalidRequest
 from gateway.wire.json_body import decode_fields, decode_typed
 
 NonNegative = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 

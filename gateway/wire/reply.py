@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+# The message of a cancellation that means: nobody is there to read on.
+CLIENT_LEFT = "client left"
+
 
 class Frames(Protocol):
     """Ordered frames. Streaming: each frame is one or more complete server-sent events. Whole: one JSON body.

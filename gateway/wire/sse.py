@@ -9,19 +9,24 @@ from gateway.errors import UpstreamBroken
 
 DONE = b"data: [DONE]\n\n"
 _BORDER = b"\n\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventCutter:
     """Feeds on blocks as the network delivers them; gives back whole events only."""
 
-    __slots__ = ("_limit", "_rest")
+    __slots__ = ("_begun", "_limit", "_rest")
 
     def __init__(self, limit: int) -> None:
         self._rest = b""
         self._limit = limit
+        self._begun = False
 
     def feed(self, block: bytes) -> bytes:
         """All events that are complete now (may be empty); what is left waits for the next block."""
+        if not self._begun:
+            self._begun = True
+            block = block.removeprefix(_BYTE_ORDER_MARK)
         if b"\r" in block or self._rest.endswith(b"\r"):
             block, self._rest = self._normalised(block), b""
         elif self._rest:
@@ -46,6 +51,17 @@ class EventCutter:
     def rest(self) -> bytes:
         """Bytes of an event that was never finished."""
         return self._rest.strip()
+
+
+def payload_of(text: bytes) -> bytes:
+    """The data of one event, its lines joined; empty for a comment. Field order and other fields do not matter."""
+    lines = [line[5:].removeprefix(b" ") for line in text.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def ends(text: bytes) -> bool:
+    """Whether an event is the mark at the end of a stream, however it is spaced."""
+    return b"[DONE]" in text and payload_of(text).strip() == b"[DONE]"
 
 
 def event(payload: bytes) -> bytes:

@@ -12,6 +12,7 @@ from gateway.errors import (
     UpstreamBroken,
     UpstreamLimited,
     UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from gateway.providers.base import Target
 from gateway.wire.chat_request import parse_chat
@@ -24,8 +25,11 @@ REQUEST = parse_chat(msgspec.json.encode({"model": "auto", "messages": [{"role":
 QUERY = Query(text="x", features=Features(tokens=3, chars=1))
 
 
-def target(name: str, provider: FakeProvider) -> Target:
-    row = Endpoint(id=name, model=f"model-{name}", provider="openai", base_url="http://127.0.0.1:9")
+HERE = "http://127.0.0.1:9"
+
+
+def target(name: str, provider: FakeProvider, base_url: str = HERE, kind: str = "openai") -> Target:
+    row = Endpoint(id=name, model=f"model-{name}", provider=kind, base_url=base_url)
     return Target(endpoint=row, card=ModelCard(id=f"model-{name}", context_tokens=10), provider=provider)
 
 
@@ -105,12 +109,53 @@ async def test_the_last_failure_is_told_and_every_failure_counts_against_health(
 def test_fallback_models_come_right_after_the_chosen_one() -> None:
     a, b, c, d = (target(name, FakeProvider()) for name in "abcd")
 
-    order = call_order(decision(a, b, c, d), Fallback(models=("model-d", "model-c"), max_attempts=3))
+    order = call_order(decision(a, b, c, d), Fallback(models=("model-d", "model-c")))
 
-    assert [one.candidate.endpoint.id for one in order] == ["a", "d", "c"]
+    assert [one.candidate.endpoint.id for one in order] == ["a", "d", "c", "b"]
 
 
-def test_without_fallback_there_is_one_try() -> None:
-    a, b = target("a", FakeProvider()), target("b", FakeProvider())
+@pytest.mark.parametrize(("fallback", "tries"), [(Fallback(enabled=False), 1), (Fallback(max_attempts=2), 2)])
+async def test_there_are_as_many_tries_as_the_policy_allows(fallback: Fallback, tries: int) -> None:
+    targets = [target(name, FakeProvider(UpstreamBroken("x"))) for name in "abcd"]
+    attempts: list[dict[str, object]] = []
 
-    assert len(call_order(decision(a, b), Fallback(enabled=False))) == 1
+    with pytest.raises(UpstreamBroken):
+        await dispatcher(*targets)[0].open(REQUEST, QUERY, decision(*targets), fallback, attempts)
+
+    assert len(attempts) == tries
+
+
+async def test_an_unreachable_host_is_not_tried_again_under_another_name() -> None:
+    same = [target(name, FakeProvider(UpstreamUnavailable("x"))) for name in "ab"]
+    other = target("c", FakeProvider(), base_url="http://127.0.0.1:8/v1")
+
+    opened = await dispatcher(*same, other)[0].open(
+        REQUEST, QUERY, decision(*same, other), Fallback(max_attempts=2), []
+    )
+
+    assert opened.target is other
+
+
+async def test_the_last_try_goes_to_the_model_in_this_process() -> None:
+    down = [target(name, FakeProvider(UpstreamBroken("x"))) for name in "abcd"]
+    here = target("here", FakeProvider(), kind="local")
+
+    opened = await dispatcher(*down, here)[0].open(REQUEST, QUERY, decision(*down, here), Fallback(max_attempts=3), [])
+
+    assert opened.target is here
+
+
+async def test_a_comment_is_no_answer_yet() -> None:
+    stream = parse_chat(
+        msgspec.json.encode({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]})
+    )
+    alive = b": still here\n\n"
+    talks_then_fails = target("a", FakeProvider([alive, alive, b"!lost"]))
+    good = target("b", FakeProvider([alive, b"data: {}\n\n"]))
+
+    opened = await dispatcher(talks_then_fails, good)[0].open(
+        stream, QUERY, decision(talks_then_fails, good), Fallback(), []
+    )
+
+    assert opened.target is good
+    assert opened.first == alive + b"data: {}\n\n"

@@ -70,15 +70,26 @@ def test_failures_in_a_row_pause_an_endpoint_and_time_ends_the_pause() -> None:
 
 
 def test_pauses_grow_to_a_bound_and_a_success_ends_them() -> None:
-    health = Health(Clock())
-    for _ in range(50):
+    clock = Clock()
+    health = Health(clock)
+    for _ in range(2000):
         health.failed("a-1")
+        clock.now += health.paused_s("a-1")
+    health.failed("a-1")
     assert health.paused_s("a-1") == LONGEST_PAUSE_S
 
     health.succeeded("a-1", 10)
 
     assert health.paused_s("a-1") == 0
     assert health.latency_ms("a-1") == 10
+
+
+def test_calls_made_in_spite_of_a_pause_do_not_lengthen_it() -> None:
+    health = Health(Clock())
+    news = [health.failed("a-1") for _ in range(10)]
+
+    assert health.paused_s("a-1") == PAUSE_S
+    assert news == [True, False, True] + [False] * 7
 
 
 def test_an_upstream_is_believed_when_it_says_come_back_later() -> None:

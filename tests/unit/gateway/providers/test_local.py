@@ -89,10 +89,29 @@ async def test_leaving_a_stream_stops_every_generation() -> None:
     assert engine.closed == 3
 
 
-@pytest.mark.parametrize("fields", [{"n": 99}, {"logit_bias": {"x": 1}}, {"logit_bias": {"1": 1000}}])
-async def test_what_the_runtime_cannot_do_is_the_requests_fault(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("fields", "param"), [({"logit_bias": {"x": 1}}, "logit_bias"), ({"logit_bias": {"1": 1000}}, "logit_bias")]
+)
+async def test_what_no_model_can_do_is_the_requests_fault(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         await answer(ScriptedEngine(*TALK), **fields)
+
+    assert not isinstance(caught.value, UnsupportedCapability)
+    assert caught.value.param == param
+
+
+async def test_what_only_this_model_cannot_do_leaves_room_for_another() -> None:
+    with pytest.raises(UnsupportedCapability):
+        await answer(ScriptedEngine(*TALK), n=99)
+
+
+async def test_a_refusal_in_the_history_is_text() -> None:
+    engine = ScriptedEngine(*TALK)
+    said = {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}
+
+    await answer(engine, messages=[said, {"role": "user", "content": "why?"}])
+
+    assert engine.prompts[0][0]["content"] == [{"type": "text", "text": "no"}]
 
 
 async def test_a_format_that_cannot_be_kept_is_refused() -> None:

@@ -19,7 +19,7 @@ from local_runtime.embedders.minilm.seal import AGREEMENT, agreement
 from local_runtime.embedders.minilm.session import MiniLMSession
 from local_runtime.embedders.minilm.tokens import MiniLMTokens, length_groups
 
-EXPORT_VERSION = 1  # raise it with any change in minilm/ that changes a vector
+EXPORT_VERSION = 2  # raise it with any change in minilm/ that changes a vector
 
 
 class OnnxMiniLM:

@@ -141,3 +141,22 @@ def test_two_workers_share_keys_ledger_and_metrics(upstream: UpstreamServer, tmp
         assert within(5, lambda: len(httpx.get(listed, headers=served.admin_headers).json()["data"]) == 40)
         assert sum(line.startswith("ready ") for line in served.lines) == 1
         assert served.stop() == 0
+
+
+def test_who_waits_longer_than_the_grace_is_told_and_logged(upstream: UpstreamServer, tmp_path: Path) -> None:
+    patient = catalogue(upstream).replace("first_byte_timeout_s = 1.0", "first_byte_timeout_s = 60")
+    env = ENV | {"FINGERPOST_GRACE_S": "1"}
+    answers: list[httpx.Response] = []
+    with serving(tmp_path, catalogue=patient, policies={"default": POLICY}, env=env) as served:
+        before = upstream.stats.requests
+        waiting = threading.Thread(target=lambda: answers.append(ask(served, "hang")))
+        waiting.start()
+        assert within(5, lambda: upstream.stats.requests > before)
+        code = served.stop()
+        waiting.join(30)
+    with serving(tmp_path, env=ENV) as again:
+        rows = httpx.get(f"{again.url}/admin/requests", headers=again.admin_headers).json()["data"]
+
+    assert code == 0
+    assert [answer.status_code for answer in answers] == [503]
+    assert [(row["status"], row["error_code"]) for row in rows] == [(503, "shutting_down")]

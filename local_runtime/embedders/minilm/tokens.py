@@ -14,6 +14,9 @@ IntArray = npt.NDArray[np.int64]
 
 _CHARACTERS_PER_TOKEN = 40  # ample: prose has four to five
 _LONGEST_WORD = 100  # WordPiece makes a longer word one [UNK], so a cut word changes at most this many tokens
+_FARTHEST = 16_384  # characters; none beyond is read for the window, however few tokens stand before
+_COUNTED_WHOLE = 65_536  # characters; a longer text's count is projected from slices that hold as many together
+_SLICES = 8
 _MAX_ROWS = 32
 _MAX_TOKENS = 1024  # above some 150 tokens a larger batch is no faster per token, it only needs more memory
 _MAX_PADDING = 16  # tokens; about what one more forward pass costs
@@ -30,20 +33,32 @@ class MiniLMTokens:
         self._window = window
 
     def count(self, text: str) -> int:
-        """Tokens of the whole text, [CLS] and [SEP] included."""
-        return len(self._encode(text))
+        """Tokens of the whole text, [CLS] and [SEP] included.
+
+        Exact up to 65,536 characters; a longer text is counted in eight evenly spread slices and projected by length.
+        """
+        if len(text) <= _COUNTED_WHOLE:
+            return len(self._encode([text])[0])
+        size = _COUNTED_WHOLE // _SLICES
+        starts = [(len(text) - size) * place // (_SLICES - 1) for place in range(_SLICES)]
+        slices = self._encode([text[start : start + size] for start in starts])
+        return 2 + round(sum(len(ids) - 2 for ids in slices) * len(text) / _COUNTED_WHOLE)
 
     def ids(self, text: str) -> list[int]:
-        """Token ids cut to the window, the last always [SEP]: as if all were tokenised and cut, at bounded cost."""
+        """Token ids cut to the window, the last always [SEP], at bounded cost.
+
+        As if all were tokenised and cut, but for texts whose first 16,384 characters do not fill the window (hardly
+        any spaces, or little else): of those only these characters are read, as if the text ended there.
+        """
         head = text[: self._window * _CHARACTERS_PER_TOKEN]
-        ids = self._encode(head)
-        if len(head) < len(text) and len(ids) < self._window + _LONGEST_WORD:
-            ids = self._encode(text)
+        ids = self._encode([head])[0]
+        if len(head) < min(len(text), _FARTHEST) and len(ids) < self._window + _LONGEST_WORD:
+            ids = self._encode([text[:_FARTHEST]])[0]
         return ids if len(ids) <= self._window else [*ids[: self._window - 1], ids[-1]]
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(well_formed(text)).ids
-        return ids
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        # The batch call lets other threads run meanwhile; `encode` holds the interpreter until it is done.
+        return [found.ids for found in self._tokenizer.encode_batch_fast([well_formed(text) for text in texts])]
 
 
 def well_formed(text: str) -> str:

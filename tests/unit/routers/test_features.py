@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from statistics import mean
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -80,6 +83,15 @@ def test_the_estimate_grows_in_proportion_with_repetition(text: str, times: int)
     assert estimate_tokens(text * times) >= estimate_tokens(text) - 1
 
 
+@pytest.mark.parametrize("text", SAMPLES)
+def test_a_long_text_is_estimated_from_slices_at_bounded_cost(text: str) -> None:
+    times = 8_000_000 // len(text)
+    whole = times * estimate_tokens(text * 100) / 100
+    assert estimate_tokens(text * times) == pytest.approx(whole, rel=0.01)
+    # Every character of this text takes 100 to 180 ms; the slices take a sixth of that, the join included.
+    assert seconds(lambda: estimate_tokens("A1 \n.!é東" * 1_000_000)) < 0.1
+
+
 def test_lone_surrogates_do_not_break_the_estimate() -> None:
     assert estimate_tokens("\ud800") == 1
 
@@ -92,6 +104,69 @@ def test_code_is_seen(text: str) -> None:
 @pytest.mark.parametrize("text", NO_CODE)
 def test_prose_and_mathematics_are_no_code(text: str) -> None:
     assert not has_code(text)
+
+
+# A word for each pattern, in a form that its pattern does not confirm, so that every pattern has to search all.
+TRIGGERS = (
+    "x #include x def x class x import x function x => - fn x func x SELECT x select x </ x Exception"
+    ' x return. x print x public x self. x assert x ;x {x }x ( x = x ":x $ x #define x'
+)
+STARTS = ["def ", "class ", "import ", "from ", "function(", "=>", "fn ", "func (", "SELECT ", "select a from b "]
+STARTS += ["select ", "</", "at ", "Exception", "return ", "print", "public ", "self.", "assert ", ";", "{", "}", "_("]
+STARTS += ["let ", "x = ", '"', "$ ", "#", "#define "]
+RUNS = [
+    "\n",
+    " ",
+    "\t",
+    " \n",
+    "_",
+    "a",
+    "_a",
+    "_a(",
+    "a ",
+    "a\n",
+    '"',
+    "(",
+    ")",
+    "[",
+    "{",
+    ".",
+    ",",
+    ";x",
+    "=",
+    "é",
+    "F",
+    "wj",
+]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = process_time()
+    work()
+    return process_time() - began
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_no_run_of_signs_makes_the_search_for_code_slow(run: str) -> None:
+    after_all = TRIGGERS + run * 4_000
+    assert not has_code(after_all)
+    # Honest work is below 2 ms; patterns that try anew from every sign took 100 to 2,500 ms.
+    assert seconds(lambda: has_code(after_all)) < 0.05
+    for start in STARTS:
+        for text in (f"{TRIGGERS}\n{start}{run * 4_000}", f"{TRIGGERS}\n" + f"{start}{run}\n" * 1_000):
+            assert seconds(partial(has_code, text)) < 0.05, start
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_no_beginning_of_code_over_and_over_makes_the_search_slow(start: str) -> None:
+    for text in (f"{TRIGGERS} " + start * 1_000, f"{TRIGGERS} " + f"\n{start}" * 1_000):
+        assert seconds(partial(has_code, text)) < 0.05
+
+
+@pytest.mark.parametrize("name", ["_a", "a_b", "__init__", "a__", "_a_", "__", "get_user_2"])
+def test_a_call_of_a_name_with_an_underscore_speaks_for_code(name: str) -> None:
+    assert has_code(f"Why does {name}(1) return {{\n here")
+    assert not has_code(f"Why does {name.replace('_', '')}x_(1) return {{\n here")
 
 
 ANY = query("How do I sort a list in C++?", "code", turns=3, code=True, language="de", tools=True)
@@ -143,6 +218,15 @@ def test_every_field_that_is_set_must_hold(predicate: Predicate, holds: bool, wh
 )
 def test_phrases_are_found_as_whole_words_whatever_the_case(phrase: str, text: str, found: bool) -> None:
     assert (found_phrase((phrase,), text) is not None) is found
+
+
+@pytest.mark.parametrize("run", ["solve ", "solve for ", "solve for\n", " ", "\n", "a", "é", "solvefor", "İ"])
+def test_no_text_makes_the_search_for_phrases_slow(run: str) -> None:
+    text = f"solvex forx xx {run * 64_000}"
+    phrases = tuple(f"solve for {letter}x" for letter in "bcdefghijk")
+    assert found_phrase(phrases, text) is None
+    # A check of what precedes at every character took 15 ms; the literal is found in a fraction of that.
+    assert seconds(lambda: found_phrase(phrases, text)) < 0.1
 
 
 @settings(deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -49,6 +50,39 @@ def test_cutting_early_changes_no_token(tokens: MiniLMTokens, plain: Tokenizer, 
 
 def test_a_megabyte_without_a_space_is_one_unknown_word(tokens: MiniLMTokens) -> None:
     assert len(tokens.ids("x" * 1_000_000)) == 3
+
+
+@pytest.mark.parametrize("sign", ["a", " ", "\n", "é", "東", "\u0301", "!", "\ud800", "\x00", "a "])
+def test_no_text_of_millions_of_characters_takes_long(tokens: MiniLMTokens, sign: str) -> None:
+    text = sign * 4_000_000
+    began = process_time()
+
+    row, count = tokens.ids(text), tokens.count(text)
+
+    # Some 30 ms; encoding all of it takes two to ten seconds.
+    assert process_time() - began < 1.0
+    assert 2 <= len(row) <= WINDOW
+    assert len(row) <= count <= len(text) + 2
+
+
+def test_what_follows_a_word_of_many_thousand_characters_is_not_read(tokens: MiniLMTokens) -> None:
+    assert tokens.ids("x" * 16_000 + " and more") == tokens.ids("x" * 200 + " and more")
+    assert tokens.ids("x" * 16_384 + " and more") == tokens.ids("x" * 200)
+
+
+@pytest.mark.parametrize("text", ["the quick brown fox. ", "東京 ", "one two\n\n", "antidisestablishmentarianism, "])
+def test_a_long_text_is_counted_within_a_hundredth(tokens: MiniLMTokens, plain: Tokenizer, text: str) -> None:
+    per_text = len(plain.encode(text, add_special_tokens=False).ids)
+    times = 500_000 // len(text)
+
+    assert tokens.count(text * times) == pytest.approx(per_text * times, rel=0.01)
+    assert tokens.count(text * 1_000) == per_text * 1_000 + 2
+
+
+def test_a_long_text_is_counted_in_all_its_parts(tokens: MiniLMTokens) -> None:
+    text = "a" * 500_000 + " word" * 100_000
+
+    assert tokens.count(text) == pytest.approx(100_000, rel=0.05)
 
 
 def test_the_count_includes_what_is_cut(tokens: MiniLMTokens) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from gateway.ledger.record import Record
 
@@ -72,21 +76,28 @@ class Metrics:
         return found
 
     def watch(self, prefix: str, documentation: str, read: Gauges) -> None:
-        """Export every entry of `read()` as a gauge `fingerpost_<prefix>{name=...}`."""
+        """Export every entry of `read()` as a gauge `fingerpost_<prefix>{name=...}`.
+
+        With several workers an entry is the sum over those alive, or their least where its name ends in `_up`.
+        """
         gauge = Gauge(
-            f"fingerpost_{prefix}", documentation, ("name",), registry=self._registry, multiprocess_mode="livesum"
+            f"fingerpost_{prefix}", documentation, ("name",), registry=self._registry, multiprocess_mode="liveall"
         )
         self._gauges[prefix] = (gauge, read)
 
-    def render(self) -> tuple[bytes, str]:
-        """The text exposition and its content type."""
+    def refresh(self) -> None:
+        """Set the gauges to what they are now; workers do so regularly, since a scrape reaches only one of them."""
         for gauge, read in self._gauges.values():
             for name, value in read().items():
                 gauge.labels(name).set(value)
+
+    def render(self) -> tuple[bytes, str]:
+        """The text exposition and its content type."""
+        self.refresh()
         registry = self._registry
         if self._folder:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, path=self._folder)  # type: ignore[no-untyped-call]
+            registry.register(_AllWorkers(self._folder))
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def _counter(self, name: str, documentation: str, labels: tuple[str, ...]) -> Counter:
@@ -96,3 +107,38 @@ class Metrics:
         self, name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(f"fingerpost_{name}", documentation, labels, registry=self._registry, buckets=buckets)
+
+
+class _AllWorkers(Collector):
+    """The series of all workers as one process' series."""
+
+    def __init__(self, folder: str) -> None:
+        self._collector = MultiProcessCollector(None, path=folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Counters and histograms are added up by the library, gauges here."""
+        for metric in self._collector.collect():  # type: ignore[no-untyped-call]
+            if metric.type == "gauge":
+                metric.samples = _joined(metric.samples)
+            yield metric
+
+
+def _joined(samples: Iterable[Sample]) -> list[Sample]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for sample in samples:
+        found.setdefault((sample.name, sample.labels["name"]), []).append(sample.value)
+    return [
+        Sample(series, {"name": name}, min(values) if name.endswith("_up") else sum(values))
+        for (series, name), values in found.items()
+    ]
+
+
+def forget_all(folder: str) -> None:
+    """Remove what workers of an earlier start have left; none may be running."""
+    for left in Path(folder).glob("*.db"):
+        left.unlink()
+
+
+def forget_worker(folder: str, pid: int) -> None:
+    """Drop the gauges of a worker that has ended; what it counted stays counted."""
+    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]

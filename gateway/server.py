@@ -11,7 +11,8 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from gateway.settings import Settings
+from gateway.metrics import forget_all, forget_worker
+from gateway.settings import Settings, metrics_folder
 
 
 class PortTaken(OSError):
@@ -22,6 +23,25 @@ class ServerConfig(uvicorn.Config):
     """uvicorn's configuration with the bound that `PatientProtocol` reads."""
 
     header_timeout_s: float = 10.0
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor of worker processes; forgets the gauges of those that have ended."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], folder: str | None) -> None:
+        super().__init__(config, sockets)
+        self._folder = folder
+        self._pids: set[int] = set()
+        if folder:
+            forget_all(folder)
+
+    def keep_subprocess_alive(self) -> None:
+        """Called twice a second; also notices workers that a signal has replaced since."""
+        super().keep_subprocess_alive()
+        pids = {process.pid for process in self.processes if process.pid is not None}
+        for ended in self._pids - pids if self._folder else ():
+            forget_worker(str(self._folder), ended)
+        self._pids = pids
 
 
 def configure_logging(settings: Settings) -> None:
@@ -81,7 +101,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, _end_well)
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        Workers(config, [listener], metrics_folder()).run()
         return
     server = uvicorn.Server(config)
     server.run(sockets=[listener])

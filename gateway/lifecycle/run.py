@@ -12,6 +12,7 @@ from local_runtime.embedders.errors import EmbedderError
 
 log = logging.getLogger(__name__)
 POLICY_POLL_S = 1.0
+GAUGES_EVERY_S = 1.0
 
 
 async def start(gateway: Gateway) -> None:
@@ -26,6 +27,7 @@ async def start(gateway: Gateway) -> None:
     else:
         gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
+    gateway.tasks.append(asyncio.create_task(_refresh_gauges(gateway)))
     _spare_collector()
     gateway.ready = True
 
@@ -80,6 +82,13 @@ async def prepare_policies(gateway: Gateway) -> None:
             log.error("the examples of policy %s are not used: %s", active.policy.name, error)
             return
     gateway.embedding_ready = embedder is not None
+
+
+async def _refresh_gauges(gateway: Gateway) -> None:
+    """A scrape may reach another worker; what this one has to say must lie ready by then."""
+    while True:
+        gateway.metrics.refresh()
+        await asyncio.sleep(GAUGES_EVERY_S)
 
 
 def _ledger_gauges(gateway: Gateway) -> dict[str, float]:

@@ -15,7 +15,7 @@ from gateway.api import health, models
 from gateway.api.admin import keys, policy, requests
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
 from gateway.build import build
-from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
+from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.lifecycle.run import close, start
 from gateway.server import configure_logging
@@ -86,7 +86,12 @@ def front(gateway: Gateway) -> Front:
 
 
 def _answer(error: GatewayError) -> Response:
-    return Response(error.body(), status_code=error.http_status, media_type="application/json")
+    headers = {}
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if error.http_status in (401, 403, 408, 413):
+        headers["connection"] = "close"  # a body that nobody will read may still be on its way
+    return Response(error.body(), status_code=error.http_status, headers=headers, media_type="application/json")
 
 
 async def _gateway_error(_: Request, error: Exception) -> Response:
@@ -103,9 +108,17 @@ async def _own_error(_: Request, __: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    if cast(HTTPException, error).status_code == 405:
+    """What Starlette and FastAPI raise by themselves: no such path or method, or a request they can't read."""
+    found = cast(HTTPException, error)
+    if found.status_code == 405:
         return _answer(MethodNotAllowed(f"{request.method} is not allowed here."))
-    return _answer(NotFound(f"There is nothing at {request.url.path[:200]}."))
+    if found.status_code == 404:
+        return _answer(NotFound(f"There is nothing at {request.url.path[:200]}."))
+    if found.status_code == 413:
+        return _answer(BodyTooLarge(found.detail))
+    if found.status_code < 500:
+        return _answer(InvalidRequest(found.detail))
+    return _answer(GatewayError("The gateway failed; its log says why."))
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -44,7 +44,6 @@ def build(
     rng: random.Random | None = None,
 ) -> Gateway:
     """Construct a gateway from settings; nothing runs yet. Raises `PolicyError` for a wrong catalogue."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = open_engine(settings.sql_url)
     local = local or LocalModels(settings)
     providers = providers_of(Supplies(http or H1Client(), local.load_engine, local.embedder, settings.max_reply_bytes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -25,6 +25,16 @@ Role = Literal["application", "admin"]
 
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _SUPERSEDED: Final = "superseded"
+_EARLIEST_S: Final = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+_LATEST_S: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+
+
+class RefusedKey(ValueError):
+    """A key that must not be issued as asked; `field` says which part is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,40 @@ class KeyRow:
 def token_hash(token: str) -> str:
     """SHA-256 of the whole token, hex: a key's identity at rest."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_new(
+    name: str,
+    policy: str | None,
+    allowed_models: Sequence[str] | None,
+    expires_at: datetime | None,
+    *,
+    policies: Collection[str],
+    models: Collection[str],
+) -> None:
+    """Raise `RefusedKey` for a key that could never work, or that names what does not exist."""
+    texts = [("name", name), ("policy", policy or ""), *(("allowed_models", model) for model in allowed_models or ())]
+    for field, text in texts:
+        if not _storable(text):
+            raise RefusedKey(field, f"'{field}' holds characters that can't be stored.")
+    if not name.strip():
+        raise RefusedKey("name", "'name' must say what or whom the key is for.")
+    if policy is not None and policy not in policies:
+        raise RefusedKey("policy", f"There is no policy '{policy[:80]}'; known: {', '.join(sorted(policies))}.")
+    for model in allowed_models or ():
+        if model not in models:
+            raise RefusedKey("allowed_models", f"There is no model '{model[:80]}' in the catalogue.")
+    expires_s = _seconds(expires_at)
+    if expires_s is not None and not time.time() < expires_s < _LATEST_S:
+        raise RefusedKey("expires_at", "'expires_at' must lie in the future and before the year 9999 (UTC).")
+
+
+def _storable(text: str) -> bool:
+    """Neither a lone surrogate nor NUL, which PostgreSQL does not take."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class KeyStore:
@@ -172,7 +216,8 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    """Clamped, so that no row, however it came about, makes all keys unreadable."""
+    return None if seconds is None else datetime.fromtimestamp(min(max(seconds, _EARLIEST_S), _LATEST_S), UTC)
 
 
 def _key(row: Row[Any]) -> KeyRow:

@@ -16,6 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 from gateway.admission.keys import Caller
 from gateway.build import build
 from gateway.cli.output import fail, print_json, print_table, settings_or_fail
+from gateway.cli.serve import prepare_folder
 from gateway.errors import GatewayError
 from gateway.ledger import schema
 from gateway.ledger.record import Record
@@ -69,10 +70,12 @@ def chat(
 
 
 def _request(prompt: str, model: str, stream: bool) -> ChatRequest:
-    text = sys.stdin.read() if prompt == "-" else prompt
-    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream}
     try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream}
         return parse_chat(msgspec.json.encode(body))
+    except UnicodeError:
+        fail("the prompt or the model's name is not UTF-8")
     except GatewayError as error:
         fail(error.message)
 
@@ -86,7 +89,7 @@ def _configured_key() -> str:
 
 async def _gateway() -> Gateway:
     settings = settings_or_fail(preload=False)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_folder(settings.data_dir)
     await asyncio.to_thread(schema.upgrade, settings.sql_url)
     return build(settings)
 
@@ -129,19 +132,26 @@ async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
 
 async def _remote(request: ChatRequest, url: str, key: str) -> AsyncIterator[bytes]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    address = f"{url.rstrip('/')}/v1/chat/completions"
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"
     async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=300) as client:
         try:
             async with client.stream(
                 "POST", address, content=msgspec.json.encode(request.fields), headers=headers
             ) as reply:
                 if reply.status_code != 200:
-                    body = await reply.aread()
-                    fail(f"{address} answered {reply.status_code}: {body.decode(errors='replace')[:500]}", code=1)
+                    fail(_complaint(await reply.aread()) or f"{address} answered {reply.status_code}", code=1)
                 async for line in reply.aiter_lines() if request.stream else _once(reply):
                     yield line.encode() + b"\n\n"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             fail(f"{address} can't be reached: {str(error) or type(error).__name__}", code=1)
+
+
+def _complaint(body: bytes) -> str:
+    """The message of an error in OpenAI's shape, or whatever was said instead."""
+    try:
+        return str(msgspec.json.decode(body)["error"]["message"])
+    except (msgspec.DecodeError, UnicodeError, KeyError, TypeError):
+        return body.decode(errors="replace")[:500]
 
 
 async def _once(reply: httpx.Response) -> AsyncIterator[str]:

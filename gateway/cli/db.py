@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.database import database_file, existing_database
 from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
+from gateway.cli.serve import prepare_folder
 from gateway.ledger import schema
 
 app = typer.Typer(help="The SQL database.", no_args_is_help=True)
@@ -17,7 +19,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def upgrade() -> None:
     """Create or migrate the tables; safe to run twice and from several processes."""
     settings = settings_or_fail()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = database_file(settings)
+    if path is not None:
+        prepare_folder(path.parent)
     state = schema.upgrade(settings.sql_url)
     print(f"database is at {state.current}")
 
@@ -25,7 +29,7 @@ def upgrade() -> None:
 @app.command()
 def check(as_json: Json = False) -> None:
     """Compare the database with this version's schema; exits 1 where they differ."""
-    state = schema.check(settings_or_fail().sql_url)
+    state = schema.check(existing_database(settings_or_fail()))
     fields = {"current": state.current, "head": state.head, "problem": state.problem}
     if as_json:
         print_json(fields)

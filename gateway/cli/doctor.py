@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -16,8 +20,9 @@ import typer
 from httpx_aiohttp import AiohttpTransport
 
 from gateway.build import build
+from gateway.cli.database import database_file
 from gateway.cli.output import print_json, settings_or_fail
-from gateway.cli.serve import LEAST_FREE_BYTES
+from gateway.cli.serve import LEAST_FREE_BYTES, reachable
 from gateway.ledger import schema
 from gateway.ledger.engine import DatabaseUrlError
 from gateway.ledger.schema import SchemaError
@@ -61,18 +66,34 @@ def _python(_: Settings) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir.resolve()
+    mend = f"make {folder} writable, or choose another folder: FINGERPOST_DATA_DIR"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
+        free = _free_bytes(folder)
     except OSError as error:
-        yield Finding("disk", False, f"{folder}: {error.strerror}", "choose a writable folder: FINGERPOST_DATA_DIR")
+        yield Finding("disk", False, f"{folder} can't be written: {error.strerror}", mend)
         return
     text = f"{free // 2**20} MiB free under {folder}"
     yield Finding("disk", free >= LEAST_FREE_BYTES, text, "make room, or set FINGERPOST_DATA_DIR")
 
 
+def _free_bytes(folder: Path) -> int:
+    """Room in a folder that is writable, or that could be made; leaves nothing behind. `OSError` where it can't."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    with tempfile.TemporaryFile(dir=there):
+        return shutil.disk_usage(there).free
+
+
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
+        path = database_file(settings)
+        if path is not None and not path.exists():
+            yield Finding("database", True, "made at the first start")
+            return
+        # SQLite needs both: it keeps its write-ahead log beside the file.
+        locked = [one for one in (path, path.parent) if not os.access(one, os.W_OK)] if path is not None else []
+        if locked:
+            yield Finding("database", False, f"{locked[0]} can't be written", f"make {locked[-1]} writable")
+            return
         state = schema.check(settings.sql_url)
     except (SchemaError, DatabaseUrlError, OSError) as error:
         yield Finding("database", False, str(error), "start it, or correct FINGERPOST_DATABASE_URL")
@@ -82,9 +103,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     if not settings.redis_url:
-        yield Finding("redis", True, "not configured; the in-process store is used")
+        yield Finding("redis", True, "not configured; nothing uses it yet")
         return
-    url = httpx.URL(settings.redis_url)
+    try:
+        url = httpx.URL(settings.redis_url)
+    except httpx.InvalidURL:
+        yield Finding("redis", False, "FINGERPOST_REDIS_URL is not a URL", "write it like redis://host:6379")
+        return
     try:
         with socket.create_connection((url.host, url.port or 6379), timeout=2) as connection:
             connection.sendall(b"*1\r\n$4\r\nPING\r\n")
@@ -109,9 +134,24 @@ def _port(settings: Settings) -> Iterator[Finding]:
     try:
         open_socket(settings).close()
     except PortTaken as error:
-        yield Finding("port", False, str(error), "that is fine if it is this gateway that is running")
+        where = f"{settings.host}:{settings.port}"
+        if _is_ours(settings):
+            yield Finding("port", True, f"{where} is in use by a running gateway")
+        else:
+            yield Finding("port", False, str(error), "stop what uses it, or choose another: FINGERPOST_PORT")
         return
     yield Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def _is_ours(settings: Settings) -> bool:
+    connection = HTTPConnection(reachable(settings.host), settings.port, timeout=2)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().read(64) == b'{"status":"live"}'
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _endpoints(settings: Settings) -> Iterator[Finding]:

@@ -9,9 +9,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from gateway.admission.key_store import KeyStore, Role
+from gateway.admission.key_store import KeyStore, RefusedKey, Role, check_new
 from gateway.api.admin.keys import described
+from gateway.build import catalogue_of
+from gateway.cli.database import existing_database
 from gateway.cli.output import fail, print_fields, print_json, print_table, settings_or_fail
+from gateway.cli.policy import in_force
 from gateway.ledger.engine import open_engine
 
 app = typer.Typer(help="Virtual keys.", no_args_is_help=True)
@@ -22,8 +25,10 @@ Result = TypeVar("Result")
 def with_keys(work: Callable[[KeyStore], Awaitable[Result]]) -> Result:
     """Run a piece of work on the key store of the configured database."""
 
+    url = existing_database(settings_or_fail())
+
     async def run() -> Result:
-        engine = open_engine(settings_or_fail().sql_url)
+        engine = open_engine(url)
         try:
             return await work(KeyStore(engine))
         finally:
@@ -38,11 +43,12 @@ def issue(
     role: Annotated[Role, typer.Option(help="What it opens.")] = "application",
     policy: Annotated[str | None, typer.Option(help="The only policy this key may use.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model this key may use; repeat for more.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36500, help="Days until it expires.")] = None,
     as_json: Json = False,
 ) -> None:
     """Create a key; its secret is printed once and stored only as a hash."""
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
+    _check(name, policy, model, expires_at)
     row, token = with_keys(
         lambda keys: keys.issue(name=name, role=role, policy=policy, allowed_models=model, expires_at=expires_at)
     )
@@ -51,6 +57,15 @@ def issue(
         print_json(fields)
     else:
         print_fields({"id": row.id, "key": token})
+
+
+def _check(name: str, policy: str | None, models: list[str] | None, expires_at: datetime | None) -> None:
+    policies = in_force() if policy is not None else {}
+    known = {card.id for card in catalogue_of(settings_or_fail()).model}
+    try:
+        check_new(name, policy, models, expires_at, policies=policies, models=known)
+    except RefusedKey as error:
+        fail(str(error))
 
 
 @app.command("list")

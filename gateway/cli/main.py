@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -32,6 +34,21 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"fingerpost {version('fingerpost')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    """An LLM router and multi-model gateway."""
+
+
 def main() -> None:
     """Entry point of the console script: what a user can mend ends in one clear line, not in a traceback."""
     try:
@@ -40,6 +57,10 @@ def main() -> None:
         fail(str(error))
     except DatabaseUnavailable as error:
         fail(f"{error}; `fingerpost doctor` looks closer, `fingerpost db upgrade` makes tables")
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        fail(f"{error.filename or 'a file'} can't be used: {error.strerror or error}; FINGERPOST_DATA_DIR moves files")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -9,6 +9,9 @@ import typer
 from gateway.build import build
 from gateway.cli.output import print_json, print_table, settings_or_fail
 
+# What fits a line of 80 characters; the rest is in the JSON.
+COLUMNS = ("model", "endpoint", "in $/M", "out $/M", "state")
+
 
 def models(
     everything: Annotated[bool, typer.Option("--all", help="Also what is not enabled, with the reason.")] = False,
@@ -36,6 +39,6 @@ def models(
     if as_json:
         print_json(rows)
     else:
-        print_table(list(rows[0]) if rows else ["model"], (list(row.values()) for row in rows))
+        print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
         if not everything and fleet.disabled:
             print(f"{len(fleet.disabled)} more are not enabled; --all says why.")

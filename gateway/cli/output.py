@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 from gateway.settings import PREFIX, Settings
 
@@ -39,13 +39,21 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """A table that fits the terminal; in a pipe it is as wide as it needs to be."""
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console = Console()
-    console.print(table, soft_wrap=not console.is_terminal)
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table as wide as it needs to be: a shortened id could not be pasted, so the terminal wraps."""
+    table = [list(columns), *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def _cell(value: Any) -> str:
+    """On one line, and without codes that a terminal would obey."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    text = "" if value is None else str(value)
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

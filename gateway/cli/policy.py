@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from getpass import getuser
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from gateway.build import catalogue_of
+from gateway.cli.database import existing_database
 from gateway.cli.output import fail, print_json, print_table, settings_or_fail
 from gateway.ledger.engine import open_engine
 from gateway.lifecycle.policy_sources import PolicySources
@@ -28,14 +30,34 @@ Result = TypeVar("Result")
 def with_versions(work: Callable[[PolicyVersions], Awaitable[Result]]) -> Result:
     """Run a piece of work on the pushed policies of the configured database."""
 
+    url = existing_database(settings_or_fail())
+
     async def run() -> Result:
-        engine = open_engine(settings_or_fail().sql_url)
+        engine = open_engine(url)
         try:
             return await work(PolicyVersions(engine))
         finally:
             await engine.dispose()
 
     return asyncio.run(run())
+
+
+def in_force() -> Sourced:
+    """Every policy with its source, as a running gateway sees them."""
+    settings = settings_or_fail()
+
+    async def read(versions: PolicyVersions) -> Sourced:
+        return await PolicySources(settings, versions).from_all()
+
+    return with_versions(read)
+
+
+def _author() -> str:
+    """Who pushes; a container's user may have no name."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 @app.command()
@@ -68,7 +90,7 @@ def push(
     check([path])
     policy = load_policy(path)
     text = path.read_text(encoding="utf-8")
-    row = with_versions(lambda versions: versions.push(policy.name, text, author=getuser(), note=note))
+    row = with_versions(lambda versions: versions.push(policy.name, text, author=_author(), note=note))
     print(f"{policy.name}: database version {row.id}")
 
 
@@ -78,12 +100,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What is in force, and where it comes from."""
-    settings = settings_or_fail()
-
-    async def read(versions: PolicyVersions) -> Sourced:
-        return await PolicySources(settings, versions).from_all()
-
-    found = with_versions(read)
+    found = in_force()
     if name is not None:
         if name not in found:
             fail(f"there is no policy '{name}'; known: {', '.join(sorted(found))}", code=1)

@@ -17,13 +17,16 @@ from pydantic import SecretStr
 
 from gateway.admission.key_store import KeyStore, Role
 from gateway.build import build
+from gateway.cli.database import shown
 from gateway.cli.output import fail, settings_or_fail
 from gateway.ledger import schema
-from gateway.ledger.engine import hidden, normalise_url, open_engine
+from gateway.ledger.engine import open_engine
 from gateway.server import open_socket, run
 from gateway.settings import Settings
 
 LEAST_FREE_BYTES = 200 * 1024 * 1024
+LEAST_KEY_CHARS = 16
+QUESTION = "What is the capital of France?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,12 @@ def serve(
 ) -> None:
     """Serve the gateway until it is told to stop."""
     settings = settings_or_fail(host=host, port=port, workers=workers, data_dir=data_dir)
+    check_given_keys(settings)
     step(f"data       {prepare_folder(settings.data_dir)}")
     listener = open_socket(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     state = schema.upgrade(settings.sql_url)
-    step(f"database   {hidden(normalise_url(settings.sql_url))} at {state.current}")
+    step(f"database   {shown(settings)} at {state.current}")
     usable = check_configuration(settings)
     step(f"models     {len(usable)} usable: {', '.join(usable[:6])}{' …' if len(usable) > 6 else ''}")
     keys = asyncio.run(first_keys(settings))
@@ -72,12 +76,15 @@ def prepare_folder(folder: Path) -> Path:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        fail(f"the data folder {folder.resolve()} can't be written ({error.strerror}); choose another with --data-dir")
+        fail(
+            f"the data folder {folder.resolve()} can't be written ({error.strerror}); choose another with "
+            "FINGERPOST_DATA_DIR or serve's --data-dir"
+        )
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
         fail(
             f"only {free // 2**20} MiB are free under {folder.resolve()}; at least {LEAST_FREE_BYTES // 2**20} MiB "
-            "are needed: make room, or choose another folder with --data-dir"
+            "are needed: make room, or choose another folder with FINGERPOST_DATA_DIR or serve's --data-dir"
         )
     return folder.resolve()
 
@@ -96,6 +103,16 @@ def check_configuration(settings: Settings) -> list[str]:
     return [card.id for card in gateway.fleet.models()]
 
 
+def check_given_keys(settings: Settings) -> None:
+    """One clear line where a key from the settings is easily guessed, or stands for both roles."""
+    admin, application = settings.admin_key, settings.bootstrap_key
+    for name, key in (("FINGERPOST_ADMIN_KEY", admin), ("FINGERPOST_BOOTSTRAP_KEY", application)):
+        if key is not None and len(key.get_secret_value().strip()) < LEAST_KEY_CHARS:
+            fail(f"{name} is shorter than {LEAST_KEY_CHARS} characters; take a longer one, or unset it to get one made")
+    if admin is not None and admin == application:
+        fail("FINGERPOST_ADMIN_KEY and FINGERPOST_BOOTSTRAP_KEY are the same key; they need different ones")
+
+
 async def first_keys(settings: Settings) -> FirstKeys:
     """Make sure that an admin key and an application key exist; those given by settings are used as they are."""
     engine = open_engine(settings.sql_url)
@@ -111,6 +128,8 @@ async def first_keys(settings: Settings) -> FirstKeys:
                 await store.import_key(secret.get_secret_value(), role=role, name=f"{role} key from settings")
             elif not await store.count(role):
                 _, made[role] = await store.issue(name=f"first {role} key", role=role)
+    except ValueError as error:
+        fail(str(error))
     finally:
         await engine.dispose()
     return FirstKeys(made["admin"], made["application"])
@@ -128,7 +147,7 @@ def key_lines(keys: FirstKeys) -> list[str]:
 
 def announce(settings: Settings, keys: FirstKeys) -> None:
     """Wait until the gateway answers, then say so, with a request to paste."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    host = reachable(settings.host)
     while not _is_ready(host, settings.port):
         time.sleep(0.1)
     base = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
@@ -136,12 +155,25 @@ def announce(settings: Settings, keys: FirstKeys) -> None:
     token = keys.application or "$FINGERPOST_KEY"
     print(f"ready {shown}", flush=True)
     if not keys.application:
-        print("# FINGERPOST_KEY: an application key; `fingerpost key issue NAME` makes one", flush=True)
+        print(_key_hint(settings), flush=True)
     print(
         f"curl {base}/v1/chat/completions -H 'Content-Type: application/json' -H \"Authorization: Bearer {token}\" "
-        '-d \'{"model": "auto", "messages": [{"role": "user", "content": "What is a fingerpost?"}]}\'',
+        f'-d \'{{"model": "auto", "temperature": 0, "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\'',
         flush=True,
     )
+
+
+def reachable(host: str) -> str:
+    """Where a client on this machine finds what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _key_hint(settings: Settings) -> str:
+    if settings.bootstrap_key is not None:
+        known = "the application key that FINGERPOST_BOOTSTRAP_KEY gave"
+    else:
+        known = "the application key printed at the first start; `fingerpost key issue NAME` makes another"
+    return f"key: export FINGERPOST_KEY=<{known}>"
 
 
 def _is_ready(host: str, port: int) -> bool:

@@ -64,7 +64,7 @@ def hidden(url: URL) -> str:
 def open_engine(
     database_url: str, busy_timeout_s: int = BUSY_TIMEOUT_S, command_timeout_s: float | None = COMMAND_TIMEOUT_S
 ) -> AsyncEngine:
-    """An engine for the URL; connects to nothing yet, but creates the folder of an SQLite file.
+    """An engine for the URL; connects to nothing yet. The folder of an SQLite file is made at the first connection.
 
     `busy_timeout_s` is how long SQLite waits for another writer's lock, `command_timeout_s` how long PostgreSQL may
     take over a statement (None: for ever). Raises `DatabaseUrlError`. The caller disposes of the engine.
@@ -104,10 +104,15 @@ def _postgres_url(url: URL) -> URL:
     return url.set(drivername="postgresql+asyncpg", query=query)
 
 
+def sqlite_file(url: URL) -> Path | None:
+    """The file that an SQLite URL names; None for other databases."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    return Path(str(url.database).removeprefix("file:").partition("?")[0])
+
+
 def _options(url: URL, command_timeout_s: float | None) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        path = Path(str(url.database).removeprefix("file:").partition("?")[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
         return {}
     connect_args = {
         "timeout": CONNECT_TIMEOUT_S,
@@ -120,6 +125,12 @@ def _options(url: URL, command_timeout_s: float | None) -> dict[str, Any]:
 def _prepare_sqlite(engine: AsyncEngine, busy_timeout_s: int) -> None:
     """Take transaction control from the driver, whose own way commits before DDL and never begins for SELECT."""
     sync = engine.sync_engine
+    path = sqlite_file(engine.url)
+
+    @event.listens_for(sync, "do_connect")
+    def _before_connect(*_: object) -> None:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     @event.listens_for(sync, "connect")
     def _on_connect(connection: Any, _record: object) -> None:

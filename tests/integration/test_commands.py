@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import environment
+from tests.serving import APPLICATION_KEY, Served, environment
 
 POLICY = 'schema = 1\nname = "mine"\nmodels = ["smollm2-*"]\n[objective]\nquality = 1.0\n'
 
@@ -59,6 +59,8 @@ def test_a_key_is_issued_listed_and_revoked(shell: Shell) -> None:
 
 
 def test_a_database_without_tables_says_which_command_makes_them(shell: Shell) -> None:
+    (shell.folder / "data").mkdir()
+    (shell.folder / "data" / "fingerpost.sqlite3").touch()
     before = shell.run("db", "check")
     listed = shell.run("key", "list")
     shell.run("db", "upgrade")
@@ -68,6 +70,94 @@ def test_a_database_without_tables_says_which_command_makes_them(shell: Shell) -
     assert "fingerpost db upgrade" in listed.stderr
     assert "Traceback" not in listed.stderr + before.stderr
     assert json.loads(after.stdout)["problem"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("key", "list"), ("key", "issue", "x"), ("policy", "show"), ("db", "check"), ("policy", "push", "FILE")],
+)
+def test_a_command_without_a_database_says_where_it_looked_and_makes_none(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    mine = shell.file("mine.toml", POLICY)
+
+    ended = shell.run(*(mine if word == "FILE" else word for word in arguments))
+
+    assert ended.returncode == 1
+    assert f"no Fingerpost database at {shell.folder / 'data' / 'fingerpost.sqlite3'}" in ended.stderr
+    assert "FINGERPOST_DATA_DIR" in ended.stderr
+    assert not (shell.folder / "data").exists()
+
+
+def test_commands_that_only_look_leave_nothing_behind(shell: Shell) -> None:
+    looked = shell.run("doctor", "--json")
+    shell.run("models")
+    shell.run("policy", "check", shell.file("mine.toml", POLICY))
+
+    found = {finding["check"]: finding["found"] for finding in json.loads(looked.stdout)}
+    assert found["database"] == "made at the first start"
+    assert found["redis"] == "not configured; nothing uses it yet"
+    assert not (shell.folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("",), "'name'"),
+        ((b"\xff".decode(errors="surrogateescape"),), "'name'"),
+        (("x", "--policy", "nobody"), "no policy 'nobody'; known: best, default, thrifty"),
+        (("x", "--model", "nothing"), "no model 'nothing'"),
+        (("x", "--days", "99999999"), "36500"),
+    ],
+)
+def test_a_key_that_could_not_work_is_not_issued(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
+    shell.run("db", "upgrade")
+
+    refused = shell.run("key", "issue", *arguments)
+
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert json.loads(shell.run("key", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("arguments", [("route", "x"), ("db", "upgrade"), ("key", "list"), ("doctor",), ("chat", "x")])
+def test_a_data_folder_that_cannot_be_made_is_told_without_a_traceback(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    ended = shell.run(*arguments, FINGERPOST_DATA_DIR="/proc/none")
+
+    assert ended.returncode in (1, 2)
+    assert "/proc/none" in ended.stderr + ended.stdout
+    assert "FINGERPOST_DATA_DIR" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_is_not_text_or_not_a_url_is_told_without_a_traceback(shell: Shell) -> None:
+    prompt = shell.run("route", b"\xff".decode(errors="surrogateescape"))
+    redis = shell.run("doctor", FINGERPOST_REDIS_URL="redis://[::1")
+    url = shell.run("chat", "x", "--url", "http://[::1", "--key", "k")
+
+    assert "not UTF-8" in prompt.stderr
+    assert "FINGERPOST_REDIS_URL is not a URL" in redis.stdout
+    assert "can't be reached" in url.stderr
+    assert "Traceback" not in prompt.stderr + redis.stderr + url.stderr
+
+
+def test_the_version_is_told(shell: Shell) -> None:
+    assert shell.run("--version").stdout.startswith("fingerpost 0.")
+
+
+def test_tables_shorten_nothing_whatever_the_terminal(shell: Shell) -> None:
+    shell.run("db", "upgrade")
+    key_id = json.loads(shell.run("key", "issue", "a name that is rather long " * 4, "--json").stdout)["id"]
+
+    models = shell.run("models", "--all", COLUMNS="40").stdout
+    keys = shell.run("key", "list", COLUMNS="40").stdout
+
+    assert "needs OPENAI_API_KEY in the environment" in models
+    assert "…" not in models + keys
+    assert [line.split()[0] for line in keys.splitlines()] == ["id", key_id]
 
 
 def test_a_wrong_policy_is_told_by_file_line_key_and_fix(shell: Shell) -> None:
@@ -116,7 +206,7 @@ def test_route_explains_without_calling(shell: Shell) -> None:
 
 
 def test_chat_answers_without_a_server(shell: Shell) -> None:
-    said = shell.run("chat", "What is the capital of France?", "--json")
+    said = shell.run("chat", "What is the capital of France? Answer in English.", "--json")
 
     assert "Paris" in json.loads(said.stdout)["choices"][0]["message"]["content"]
 
@@ -151,6 +241,8 @@ def test_training_a_kind_that_cannot_learn_says_so(shell: Shell) -> None:
         (("--port", "0"), {"FINGERPOST_DATABASE_URL": "mysql://x/y"}, "mysql"),
         (("--port", "0", "--data-dir", "/proc/none"), {}, "--data-dir"),
         (("--port", "0"), {"FINGERPOST_EMBEDDER": "nobody"}, "minilm_onnx"),
+        (("--port", "0"), {"FINGERPOST_ADMIN_KEY": APPLICATION_KEY}, "same key"),
+        (("--port", "0"), {"FINGERPOST_ADMIN_KEY": "secret"}, "16 characters"),
     ],
 )
 def test_a_start_that_cannot_succeed_ends_in_one_clear_line(
@@ -172,6 +264,20 @@ def test_a_taken_port_is_told_with_the_way_out(shell: Shell) -> None:
 
     assert ended.returncode == 2
     assert "--port" in ended.stderr
+
+
+def test_a_port_that_a_gateway_holds_is_fine_and_its_ready_lines_can_be_followed(shell: Shell, gateway: Served) -> None:
+    port = gateway.url.rpartition(":")[2]
+
+    looked = json.loads(shell.run("doctor", "--json", FINGERPOST_PORT=port).stdout)
+    refused = shell.run("chat", "x", "--url", f"{gateway.url}/v1/", "--key", "wrong")
+
+    assert {one["check"]: one["found"] for one in looked}["port"] == f"127.0.0.1:{port} is in use by a running gateway"
+    assert refused.stderr == "fingerpost: The API key is unknown, expired or revoked.\n"
+    ready, key, curl = gateway.lines
+    assert ready == f"ready {gateway.url}"
+    assert "FINGERPOST_BOOTSTRAP_KEY" in key
+    assert "$FINGERPOST_KEY" in curl and "capital of France" in curl
 
 
 def test_no_setting_of_the_caller_leaks_into_these_tests(shell: Shell) -> None:

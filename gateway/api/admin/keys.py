@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.admission.key_store import KeyRow
+from gateway.admission.key_store import KeyRow, RefusedKey, check_new
 from gateway.api.admin.access import Admin, TheGateway
+from gateway.api.raw import read_body
 from gateway.errors import InvalidRequest, NotFound
 
 router = APIRouter(prefix="/admin/keys")
+MAX_BYTES = 64 * 1024
 
 
 class NewKey(BaseModel):
@@ -27,12 +29,15 @@ class NewKey(BaseModel):
     expires_at: datetime | None = None
 
 
-@router.post("", status_code=201)
-async def issue(new: NewKey, _: Admin, gateway: TheGateway) -> dict[str, Any]:
+BODY = {"content": {"application/json": {"schema": NewKey.model_json_schema()}}, "required": True}
+
+
+@router.post("", status_code=201, openapi_extra={"requestBody": BODY})
+async def issue(request: Request, _: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Create a key."""
-    if new.policy is not None and gateway.policies.current(new.policy) is None:
-        known = ", ".join(gateway.policies.names())
-        raise InvalidRequest(f"There is no policy '{new.policy}'; known: {known}.", param="policy")
+    # Not a parameter of FastAPI's, which would read the whole body before the caller is known.
+    new = _parsed(await read_body(request.scope, request.receive, MAX_BYTES, gateway.settings.body_timeout_s))
+    _check(new, gateway)
     row, token = await gateway.keys.issue(
         name=new.name,
         role=new.role,
@@ -41,6 +46,30 @@ async def issue(new: NewKey, _: Admin, gateway: TheGateway) -> dict[str, Any]:
         expires_at=new.expires_at,
     )
     return {**described(row), "key": token}
+
+
+def _parsed(body: bytes) -> NewKey:
+    try:
+        return NewKey.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(map(str, first["loc"])) or None
+        raise InvalidRequest(f"'{param or 'body'}': {first['msg']}.", param=param) from error
+
+
+def _check(new: NewKey, gateway: TheGateway) -> None:
+    models = {card.id for card in gateway.fleet.catalogue.model}
+    try:
+        check_new(
+            new.name,
+            new.policy,
+            new.allowed_models,
+            new.expires_at,
+            policies=gateway.policies.names(),
+            models=models,
+        )
+    except RefusedKey as error:
+        raise InvalidRequest(str(error), param=error.field) from error
 
 
 @router.get("")

@@ -10,6 +10,7 @@ from gateway.api.admin.access import Admin, TheGateway
 from gateway.api.raw import read_body
 from gateway.errors import InvalidRequest, NotFound
 from gateway.lifecycle.policy_store import activate
+from gateway.lifecycle.run import prepare_policies
 from policies.check import check_policy
 from policies.errors import PolicyError
 from policies.load import parse_policy
@@ -38,7 +39,10 @@ async def show(name: str, _: Admin, gateway: TheGateway) -> dict[str, Any]:
     return {"name": name, "sha256": active.sha256, "source": active.source, "policy": body}
 
 
-@router.put("")
+BODY = {"content": {"application/toml": {"schema": {"type": "string"}}}, "required": True}
+
+
+@router.put("", openapi_extra={"requestBody": BODY})
 async def push(request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Store a TOML policy as the newest version of its name; in force here at once, elsewhere within seconds."""
     body = await read_body(request.scope, request.receive, MAX_BYTES, gateway.settings.body_timeout_s)
@@ -50,6 +54,7 @@ async def push(request: Request, caller: Admin, gateway: TheGateway) -> dict[str
         raise InvalidRequest(str(error)) from error
     await gateway.policy_versions.push(policy.name, text, author=caller.key_id, note="")
     await gateway.policies.refresh()
+    await prepare_policies(gateway)
     return {
         "name": policy.name,
         "sha256": policy.sha256(),

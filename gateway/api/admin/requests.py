@@ -21,7 +21,10 @@ async def recent(_: Admin, gateway: TheGateway, limit: Annotated[int, Query(ge=1
 
 @router.get("/totals")
 async def totals(
-    _: Admin, gateway: TheGateway, by: Literal["model", "day", "key"] = "model", days: Annotated[int, Query(ge=1)] = 30
+    _: Admin,
+    gateway: TheGateway,
+    by: Literal["model", "day", "key"] = "model",
+    days: Annotated[int, Query(ge=1, le=36500)] = 30,
 ) -> dict[str, Any]:
     """Requests, tokens and cost (nano-dollars) over the last days."""
     return {"data": await reports.totals(gateway.engine, by, days)}

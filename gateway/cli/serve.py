@@ -158,7 +158,7 @@ def announce(settings: Settings, keys: FirstKeys) -> None:
         print(_key_hint(settings), flush=True)
     print(
         f"curl {base}/v1/chat/completions -H 'Content-Type: application/json' -H \"Authorization: Bearer {token}\" "
-        f'-d \'{{"model": "auto", "temperature": 0, "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\'',
+        f'-d \'{{"model": "auto", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\'',
         flush=True,
     )
 

@@ -31,7 +31,6 @@ class Embedding:
         self._worker = worker
         self._timeout_s = timeout_s
         self.id = ""
-        self.failures = 0
 
     async def of(self, text: str) -> npt.NDArray[np.float32] | None:
         """The unit vector of a text, shape [dimensions], or None."""
@@ -43,6 +42,5 @@ class Embedding:
                 self.id = self.id or (await self._worker.warm()).id
                 return np.asarray(vectors[0], dtype=np.float32)
         except (TimeoutError, EmbedderError) as error:
-            self.failures += 1
             log.warning("no embedding for this request: %s", str(error) or "it took too long")
             return None

@@ -4,7 +4,7 @@
     ├── InvalidRequest 400 ── ContextTooLong, UnsupportedCapability
     ├── MissingKey, InvalidKey 401 · Forbidden, ModelNotAllowed 403 · ModelNotFound, NotFound 404
     ├── MethodNotAllowed 405 · BodyTooLarge 413 · BodyTimeout 408 · RefusedUpstream (the upstream's own 4xx, relayed)
-    ├── Overloaded 503 ── NoEndpoint, NotReady
+    ├── Overloaded 503 ── NoEndpoint
     └── UpstreamError 502 ── UpstreamBroken, UpstreamAuth · UpstreamLimited 429
                               UpstreamUnavailable 503 · UpstreamTimeout 504
 
@@ -106,10 +106,6 @@ class Overloaded(GatewayError):
 
 class NoEndpoint(Overloaded):
     code = "no_endpoint_available"
-
-
-class NotReady(Overloaded):
-    code = "not_ready"
 
 
 class RefusedUpstream(GatewayError):

@@ -6,7 +6,6 @@ A category selects policy only (routing rules, cache rules); it never decides wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +59,3 @@ class Categoriser:
             if cosines[index] >= rule.min_similarity:
                 return rule.name
         return self._default
-
-    def name(self, query: Query) -> Query:
-        """The query with its category set."""
-        return replace(query, category=self.by_predicate(query) or self.by_example(query.embedding))

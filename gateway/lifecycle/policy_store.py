@@ -35,11 +35,6 @@ class ActivePolicy:
     categoriser: Categoriser
     targets: tuple[Target, ...]
 
-    @property
-    def needs_embedding(self) -> bool:
-        """Whether routing under this policy can use the query's embedding."""
-        return self.router.needs_embedding or self.categoriser.needs_embedding
-
 
 def activate(policy: Policy, source: str, fleet: Fleet) -> ActivePolicy:
     """Build the parts of a policy; `PolicyError` where its router can't be built."""

@@ -15,7 +15,7 @@ from gateway.ledger.engine import DatabaseUrlError, hidden, normalise_url, open_
     ("given", "expected"),
     [
         ("sqlite:///data/x.sqlite3", "sqlite+aiosqlite:///data/x.sqlite3"),
-        ("sqlite+pysqlite:////tmp/x", "sqlite+aiosqlite:////tmp/x"),
+        ("sqlite+pysqlite:////srv/x", "sqlite+aiosqlite:////srv/x"),
         (" postgres://u:p@h:5433/d ", "postgresql+asyncpg://u:***@h:5433/d"),
         ("postgresql://u:a%40b@h/d?sslmode=require", "postgresql+asyncpg://u:***@h/d?ssl=require"),
         ("postgresql+psycopg://h/d?channel_binding=prefer", "postgresql+asyncpg://h/d"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -21,8 +21,6 @@ from gateway.lifecycle.run import close, start
 from gateway.server import configure_logging
 from gateway.settings import Settings
 from gateway.state import Gateway
-
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Front:

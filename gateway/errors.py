@@ -141,7 +141,7 @@ class UpstreamBroken(UpstreamError):
 class UpstreamAuth(UpstreamError):
     """The upstream refused *our* credential; never shown to the client as its own 401."""
 
-    code = "upstream_auth"
+    code, retry_may_help = "upstream_auth", False
 
 
 class UpstreamLimited(UpstreamError):

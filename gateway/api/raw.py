@@ -320,7 +320,9 @@ async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> N
 
 async def send_error(send: Send, error: GatewayError, request_id: str) -> None:
     """An error in OpenAI's shape."""
-    headers: Headers = [JSON, (b"x-request-id", request_id.encode())]
+    # The official SDKs read this before they decide by status whether to try again.
+    again = b"true" if error.retry_may_help else b"false"
+    headers: Headers = [JSON, (b"x-request-id", request_id.encode()), (b"x-should-retry", again)]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     if isinstance(error, (MissingKey, InvalidKey)):

@@ -15,7 +15,6 @@ from msgspec import Meta, Raw, Struct
 from gateway.errors import InvalidRequest
 from gateway.wire.json_body import decode_fields, decode_typed
 
-NonNegative = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

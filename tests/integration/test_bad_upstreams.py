@@ -37,6 +37,7 @@ def test_a_bad_upstream_becomes_an_error_in_openai_shape(
 
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
     assert reply.headers["x-request-id"]
+    assert reply.headers["x-should-retry"] == ("false" if mode == "error401" else "true")
     assert "sk-" not in reply.text
     assert "<html" not in reply.text
 

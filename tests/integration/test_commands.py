@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -278,17 +277,3 @@ def test_a_port_that_a_gateway_holds_is_fine_and_its_ready_lines_can_be_followed
     assert ready == f"ready {gateway.url}"
     assert "FINGERPOST_BOOTSTRAP_KEY" in key
     assert "$FINGERPOST_KEY" in curl and "capital of France" in curl
-
-
-def test_no_setting_of_the_caller_leaks_into_these_tests(shell: Shell) -> None:
-    assert not [name for name in shell.env if name.startswith("FINGERPOST_") and name not in SETTINGS]
-    assert "PATH" in os.environ
-
-
-SETTINGS = {
-    "FINGERPOST_DATA_DIR",
-    "FINGERPOST_BOOTSTRAP_KEY",
-    "FINGERPOST_ADMIN_KEY",
-    "FINGERPOST_LOG_LEVEL",
-    "FINGERPOST_PRELOAD",
-}

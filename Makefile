@@ -56,7 +56,7 @@ clean: ## Remove caches and build output; .venv and data stay
 
 # The development install holds all that serving needs.
 $(SERVE):
-	@test -e $(DEV) || scripts/install.sh local,postgres $@
+	@test -e $(DEV) || scripts/install.sh local,postgres,tracing $@
 
 $(DEV):
-	@scripts/install.sh local,postgres,routers,dev $@
+	@scripts/install.sh local,postgres,tracing,routers,dev $@

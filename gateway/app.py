@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from gateway.api import health, models
-from gateway.api.admin import keys, policy, requests
+from gateway.api import health, models, responses
+from gateway.api.admin import audit, budgets, keys, limits, organisations, policy, requests, teams
+from gateway.api.openapi import describe_raw_routes
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
 from gateway.build import build
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
@@ -33,12 +34,25 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if self.gateway.leaving.begun:
+                send = _closing(send)
             route = self._raw.get(scope["path"])
             if route is not None:
                 await route(scope, receive, send)
                 return
             send = _with_request_id(send)
         await self.app(scope, receive, send)
+
+
+def _closing(send: Send) -> Send:
+    """The connection ends with this answer: the process is about to leave."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await send(message)
+
+    return sending
 
 
 def _with_request_id(send: Send) -> Send:
@@ -56,8 +70,10 @@ def _with_request_id(send: Send) -> Send:
 def create(settings: Settings | None = None) -> Front:
     """The application of one worker process; settings come from the environment unless given."""
     settings = settings or Settings()
-    configure_logging(settings)
-    return front(build(settings))
+    redact = configure_logging(settings)
+    gateway = build(settings)
+    redact.more = lambda: (target.api_key for target in tuple(gateway.fleet.targets.values()) if target.api_key)
+    return front(gateway)
 
 
 def front(gateway: Gateway) -> Front:
@@ -73,13 +89,14 @@ def front(gateway: Gateway) -> Front:
 
     app = FastAPI(title="Fingerpost", lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.state.gateway = gateway
-    for module in (models, health, keys, policy, requests):
+    for module in (models, responses, health, keys, organisations, teams, budgets, limits, audit, policy, requests):
         app.include_router(module.router)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(DatabaseUnavailable, _database_error)
     app.add_exception_handler(Exception, _own_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    describe_raw_routes(app, gateway.raw_routes)
     return Front(gateway, app)
 
 

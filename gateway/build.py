@@ -3,35 +3,86 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from time import monotonic
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any
 
-from gateway.admission.key_store import KeyStore
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.admission.admission import GaugedAdmission
+from gateway.admission.changes import ChangeFeed
+from gateway.admission.estimates import Estimates
+from gateway.admission.gauges import Gauges
 from gateway.admission.keys import Keyring
+from gateway.admission.memory_gauges import MemoryGauges
+from gateway.admission.redis_gauges import RedisGauges
+from gateway.admission.rulebook import Rulebook
+from gateway.admission.spend_book import SpendBook
+from gateway.admission.sql_gauges import SqlGauges
+from gateway.admission.stores import Stores, open_stores
+from gateway.admission.upkeep import Rounds
+from gateway.admission.webhooks import Webhooks
 from gateway.api.chat import ChatRoute
+from gateway.api.completions import CompletionsRoute
 from gateway.api.embeddings import EmbeddingsRoute
+from gateway.api.messages import CountTokensRoute, MessagesRoute
 from gateway.api.raw import RawRoute
+from gateway.api.rerank import RerankRoute
+from gateway.api.responses import ResponsesRoute
 from gateway.api.route import ExplainRoute
 from gateway.dispatch.dispatch import Dispatcher
 from gateway.dispatch.fleet import Fleet, gather
 from gateway.dispatch.health import Health
+from gateway.dispatch.retries import Retries, RetryBudget
+from gateway.dispatch.shared_health import RedisSharedState, SharedHealth
 from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
 from gateway.ledger.engine import open_engine
+from gateway.ledger.response_store import KEPT_DAYS, ResponseStore
 from gateway.ledger.writer import LedgerWriter
+from gateway.lifecycle.leaving import Leaving
+from gateway.lifecycle.news import News
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.local import LocalModels
+from gateway.meaning import Meanings
 from gateway.metrics import Metrics
+from gateway.noting import charged
+from gateway.observe import Observer
+from gateway.outbound import OutboundGuard
 from gateway.pipeline import Pipeline
+from gateway.posting import Poster
+from gateway.providers.base import Provider
 from gateway.providers.find import Supplies, providers_of
 from gateway.providers.h1_client import H1Client
 from gateway.providers.http import HttpClient
+from gateway.redis_link import RedisLink
+from gateway.request_log import RequestLog
 from gateway.settings import Settings, environment_value, metrics_folder
 from gateway.state import Gateway
+from gateway.tracing import Tracer
 from policies.catalogue import Catalogue
 from policies.load import load_catalogue, shipped_catalogue_path
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What everything else stands on: the outside world of one process, and what is known of it."""
+
+    settings: Settings
+    environment: Callable[[str], str | None]
+    engine: AsyncEngine
+    stores: Stores
+    http: HttpClient
+    local: LocalModels
+    providers: Mapping[str, Provider]
+    fleet: Fleet
+    health: Health
+    link: RedisLink | None
+    gauges: Gauges
+    ledger: Ledger
 
 
 def build(
@@ -40,71 +91,149 @@ def build(
     http: HttpClient | None = None,
     ledger: Ledger | None = None,
     local: LocalModels | None = None,
+    gauges: Gauges | None = None,
     environment: Callable[[str], str | None] = environment_value,
     rng: random.Random | None = None,
 ) -> Gateway:
     """Construct a gateway from settings; nothing runs yet. Raises `PolicyError` for a wrong catalogue."""
     engine = open_engine(settings.sql_url)
+    stores = open_stores(engine, settings.secret_keys.get_secret_value() if settings.secret_keys else "")
+    http = http or H1Client(guard=OutboundGuard.from_text(settings.private_networks))
     local = local or LocalModels(settings)
-    providers = providers_of(Supplies(http or H1Client(), local.load_engine, local.embedder, settings.max_reply_bytes))
-    fleet = gather(catalogue_of(settings), providers, environment, local.fault)
+    providers = providers_of(Supplies(http, local.load_engine, local.embedder, settings.max_reply_bytes))
+    link = RedisLink(settings.redis_url, settings.redis_timeout_s) if settings.redis_url else None
+    ground = Ground(
+        settings=settings,
+        environment=environment,
+        engine=engine,
+        stores=stores,
+        http=http,
+        local=local,
+        providers=providers,
+        fleet=gather(catalogue_of(settings), providers, environment, local.fault, stores.secrets.value),
+        health=Health(monotonic),
+        link=link,
+        gauges=gauges or _gauges(settings, engine, link),
+        ledger=ledger or LedgerWriter(engine, settings.data_dir / "ledger", spool_max_bytes=settings.spool_max_bytes),
+    )
+    return _upon(ground, rng or random.Random())
+
+
+def _upon(ground: Ground, rng: random.Random) -> Gateway:
+    settings, engine, stores, fleet = ground.settings, ground.engine, ground.stores, ground.fleet
     versions = PolicyVersions(engine)
     sources = PolicySources(settings, versions)
-    store = PolicyStore(fleet, sources.from_all)
-    health = Health(monotonic)
-    metrics = Metrics(metrics_folder())
-    ledger = ledger or LedgerWriter(engine, settings.data_dir / "ledger", spool_max_bytes=settings.spool_max_bytes)
-    keys = KeyStore(engine)
-    keyring = Keyring(keys)
+    policies = PolicyStore(fleet, sources.from_all)
+    keyring, rulebook = Keyring(stores.keys), Rulebook(stores.rules)
+    webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
+    admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
+    metrics, tracer = Metrics(metrics_folder()), _tracer(ground)
+    lines = RequestLog() if settings.log_level in ("debug", "info") else None
+    observer = Observer(metrics, lines, tracer)
+    meanings = Meanings(policies, fleet)
+    responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
+    embedding = Embedding(ground.local.embedder, settings.embed_timeout_s)
     pipeline = Pipeline(
-        policies=store,
-        fleet=fleet,
-        embedding=Embedding(local.embedder, settings.embed_timeout_s),
-        dispatcher=Dispatcher(fleet.targets, health),
-        health=health,
-        ledger=ledger,
-        metrics=metrics,
-        rng=rng or random.Random(),
+        meanings=meanings,
+        embedding=embedding,
+        dispatcher=Dispatcher(fleet.targets, ground.health, Retries(RetryBudget(monotonic), rng), rng),
+        health=ground.health,
+        admission=admission,
+        estimates=estimates,
+        ledger=ground.ledger,
+        observer=observer,
+        rng=rng,
     )
+    news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, ground.environment)
+    shared = SharedHealth(ground.health, RedisSharedState(ground.link), monotonic) if ground.link is not None else None
     return Gateway(
         settings=settings,
         engine=engine,
         fleet=fleet,
-        policies=store,
+        policies=policies,
         policy_sources=sources,
         policy_versions=versions,
-        keys=keys,
+        stores=stores,
         keyring=keyring,
-        ledger=ledger,
+        changes=ChangeFeed(engine, news.take_up),
+        link=ground.link,
+        gauges=ground.gauges,
+        admission=admission,
+        webhooks=webhooks,
+        estimates=estimates,
+        shared_health=shared,
+        ledger=ground.ledger,
+        responses=responses,
         metrics=metrics,
+        lines=lines,
+        tracer=tracer,
         pipeline=pipeline,
-        providers=providers,
-        local=local,
-        raw_routes=_raw_routes(settings, pipeline, fleet, health, keyring, ledger, metrics),
+        embedding=embedding,
+        providers=ground.providers,
+        local=ground.local,
+        leaving=Leaving(settings.lame_duck_s),
+        raw_routes=_raw_routes(ground, pipeline, meanings, admission, estimates, responses, keyring, observer),
     )
 
 
 def _raw_routes(
-    settings: Settings,
+    ground: Ground,
     pipeline: Pipeline,
-    fleet: Fleet,
-    health: Health,
+    meanings: Meanings,
+    admission: GaugedAdmission,
+    estimates: Estimates,
+    responses: ResponseStore,
     keyring: Keyring,
-    ledger: Ledger,
-    metrics: Metrics,
+    observer: Observer,
 ) -> dict[str, RawRoute]:
-    floor = {
+    floor: dict[str, Any] = {
         "keyring": keyring,
-        "ledger": ledger,
-        "metrics": metrics,
-        "max_body": settings.max_body_bytes,
-        "body_timeout_s": settings.body_timeout_s,
+        "ledger": ground.ledger,
+        "observer": observer,
+        "max_body": ground.settings.max_body_bytes,
+        "body_timeout_s": ground.settings.body_timeout_s,
+    }
+    named: dict[str, Any] = {
+        "fleet": ground.fleet,
+        "health": ground.health,
+        "admission": admission,
+        "estimates": estimates,
     }
     return {
         "/v1/chat/completions": ChatRoute(pipeline, **floor),
+        "/v1/completions": CompletionsRoute(pipeline, **floor),
+        "/v1/responses": ResponsesRoute(pipeline, responses, **floor),
+        "/v1/messages": MessagesRoute(pipeline, **floor),
+        "/v1/messages/count_tokens": CountTokensRoute(meanings, **floor),
         "/v1/route": ExplainRoute(pipeline, **floor),
-        "/v1/embeddings": EmbeddingsRoute(fleet, health, **floor),
+        "/v1/embeddings": EmbeddingsRoute(**named, **floor),
+        "/v1/rerank": RerankRoute(**named, **floor),
     }
+
+
+def _admission(ground: Ground, rulebook: Rulebook, webhooks: Webhooks) -> GaugedAdmission:
+    return GaugedAdmission(
+        gauges=ground.gauges,
+        spare=MemoryGauges(share=1 / ground.settings.workers, lease_s=ground.settings.lease_s),
+        rulebook=rulebook,
+        on_expired=lambda expired: ground.ledger.put(charged(expired, time())),
+        alerts=webhooks,
+        rounds=Rounds.of(ground.settings.lease_s),
+    )
+
+
+def _gauges(settings: Settings, engine: AsyncEngine, link: RedisLink | None) -> Gauges:
+    """Redis where there is one, else the database: what was spent must outlive the process."""
+    if link is not None:
+        return RedisGauges(link, SpendBook(engine), settings.lease_s)
+    return SqlGauges(engine, share=1 / settings.workers, lease_s=settings.lease_s)
+
+
+def _tracer(ground: Ground) -> Tracer | None:
+    if not ground.settings.otlp_endpoint:
+        return None
+    poster, url = Poster(ground.http), f"{ground.settings.otlp_endpoint.rstrip('/')}/v1/traces"
+    return Tracer(lambda body: poster.protobuf(url, body))
 
 
 def catalogue_of(settings: Settings) -> Catalogue:

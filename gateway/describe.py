@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.dispatch.eligible import modalities_of
-from gateway.wire.chat_request import ChatRequest, content_kinds, text_of
+from gateway.wire.chat_request import ChatRequest, content_kinds, media_parts, text_of
 from policies.catalogue import Modality
 from routers.decision import Features, Query
 from routers.features import estimate_tokens, guess_language, has_code
@@ -30,7 +30,7 @@ def describe(request: ChatRequest) -> Query:
     chars = sum(map(len, texts))
     tokens = sum(map(estimate_tokens, texts)) + TOKENS_PER_MESSAGE * len(texts)
     if len(kinds) > 1:
-        tokens += TOKENS_PER_MEDIA
+        tokens += TOKENS_PER_MEDIA * media_parts(envelope)
     if envelope.tools:
         tokens += len(request.fields["tools"]) // 4
     form = envelope.response_format

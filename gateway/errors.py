@@ -2,11 +2,12 @@
 
     GatewayError
     ├── InvalidRequest 400 ── ContextTooLong, UnsupportedCapability
-    ├── MissingKey, InvalidKey 401 · Forbidden, ModelNotAllowed 403 · ModelNotFound, NotFound 404
+    ├── MissingKey, InvalidKey 401 · PaymentRequired 402 ── BudgetExceeded, PriceUnknown
+    ├── Forbidden, ModelNotAllowed 403 · ModelNotFound, NotFound 404 · RateLimited 429 (our own limits)
     ├── MethodNotAllowed 405 · BodyTooLarge 413 · BodyTimeout 408 · RefusedUpstream (the upstream's own 4xx, relayed)
     ├── Overloaded 503 ── NoEndpoint
     └── UpstreamError 502 ── UpstreamBroken, UpstreamAuth · UpstreamLimited 429
-                              UpstreamUnavailable 503 · UpstreamTimeout 504
+                              UpstreamUnavailable 503 (AddressForbidden) · UpstreamTimeout 504
 
 Foreign errors are mapped into this tree once, where they enter: providers, admission, wire.
 """
@@ -31,6 +32,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def http_status(self) -> int:
@@ -64,6 +66,26 @@ class MissingKey(GatewayError):
 
 class InvalidKey(GatewayError):
     status, code, kind = 401, "invalid_api_key", "authentication_error"
+
+
+class PaymentRequired(GatewayError):
+    """Money stands in the way; trying again does not help until somebody acts or a budget's window ends."""
+
+    status, code, kind = 402, "payment_required", "insufficient_quota"
+
+
+class BudgetExceeded(PaymentRequired):
+    code = "budget_exceeded"
+
+
+class PriceUnknown(PaymentRequired):
+    code = "price_unknown"
+
+
+class RateLimited(GatewayError):
+    """One of our own limits; what upstreams limit is `UpstreamLimited`."""
+
+    status, code, kind, retry_may_help = 429, "rate_limit_exceeded", "rate_limit_error", True
 
 
 class Forbidden(GatewayError):
@@ -150,6 +172,12 @@ class UpstreamLimited(UpstreamError):
 
 class UpstreamUnavailable(UpstreamError):
     status, code = 503, "upstream_unavailable"
+
+
+class AddressForbidden(UpstreamUnavailable):
+    """The operator allows no calls to where the endpoint's name leads; that stays so until somebody acts."""
+
+    retry_may_help = False
 
 
 class UpstreamTimeout(UpstreamError):

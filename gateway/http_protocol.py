@@ -6,6 +6,7 @@ Knows bytes, timers and one connection; must not know routes, keys or what a bod
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Any
 
 import httptools
@@ -18,6 +19,8 @@ _ANSWER = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r
 _TARGET_BYTES = 8 * 1024
 _HEAD_BYTES = 64 * 1024
 _HEAD_FIELDS = 200
+# At shutdown: how long a connection that nobody was told of is kept for the request that may be on its way.
+_LINGER_S = 0.25
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -34,6 +37,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._plain_head: bytes | None = None
         self._refused = False
         self._last_words: bytes | None = None
+        self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,6 +87,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._plain_head = self._head_without_upgrade()
             return
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._moved = True
@@ -113,6 +119,36 @@ class PatientProtocol(HttpToolsProtocol):
                 self.transport.close()
             elif self._header_timer is None:
                 self._arm()
+        elif self._leaving:
+            self.loop.call_later(_LINGER_S, self._leave)
+
+    def shutdown(self) -> None:
+        """The server stops: end this connection where nobody can be sending on it, and say so where that can be said.
+
+        uvicorn's own way closes what is idle although a request may just have arrived, and after an answer that did not
+        announce it.
+        """
+        self._leaving = True
+        if self._is_idle():
+            self.loop.call_later(_LINGER_S, self._leave)
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _leave(self) -> None:
+        if self.transport.is_closing() or not self._is_idle():
+            return
+        if self._in_head or self._has_unread():
+            self.loop.call_later(_LINGER_S, self._leave)  # the answer to come ends the connection, or a timer does
+        else:
+            self.transport.close()
+
+    def _has_unread(self) -> bool:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] in ("1.0", "0.9"):

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import logging
+import os
 import signal
 import socket
+import struct
 import sys
+import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from gateway.metrics import forget_all, forget_worker
+from gateway.redaction import Redactor, SafeFormatter
 from gateway.settings import Settings, metrics_folder
+
+# A handshake that has begun must end, and be accepted, before the listener may close; longer round trips are rare.
+HANDSHAKE_S = 0.05
+# "Drop what opens a connection" for a listening socket, as a classic BPF program over the TCP header: load the flags,
+# keep SYN and ACK; SYN alone is dropped (accept 0 bytes), all else passes. See socket(7) and linux/filter.h.
+_DEAF_TO_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
+_SO_ATTACH_FILTER = 26
 
 
 class PortTaken(OSError):
@@ -25,15 +39,68 @@ class ServerConfig(uvicorn.Config):
     header_timeout_s: float = 10.0
 
 
+def refuse_connections(listener: socket.socket) -> None:
+    """Let handshakes that have begun end, and no other begin: a client then finds nobody instead of being cut off.
+
+    Where connections still wait for us when a listener closes, they are reset with the requests that they carry.
+    Affects every process that has this listener. A client whose first packet is dropped learns that by its
+    next one, a second later. Does nothing where the system has no such filter.
+    """
+    if sys.platform != "linux":
+        return
+    program = b"".join(struct.pack("HBBI", *step) for step in _DEAF_TO_SYN)
+    with suppress(OSError):
+        buffer = ctypes.create_string_buffer(program, len(program))
+        address = struct.pack("HP", len(_DEAF_TO_SYN), ctypes.addressof(buffer))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, address)
+
+
+class LoneServer(uvicorn.Server):
+    """uvicorn's server for one process, which nobody shares its listener with."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what has knocked, then close."""
+        for listener in sockets or ():
+            refuse_connections(listener)
+        await asyncio.sleep(HANDSHAKE_S)
+        await super().shutdown(sockets)
+
+
 class Workers(Multiprocess):
     """uvicorn's supervisor of worker processes; forgets the gauges of those that have ended."""
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], folder: str | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], folder: str | None, lame_duck_s: float
+    ) -> None:
         super().__init__(config, sockets)
         self._folder = folder
+        self._lame_duck_s = lame_duck_s
         self._pids: set[int] = set()
+        self._told = False
         if folder:
             forget_all(folder)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_end)
+
+    def _asked_to_end(self, number: int, _: FrameType | None) -> None:
+        """Not queued, as uvicorn does: a restart of all workers that is going on must end, too.
+
+        Once the workers have been told a second signal is handed on to them, and means at once.
+        """
+        self.should_exit.set()
+        for process in self.processes if self._told else ():
+            if process.pid is not None and process.process.is_alive():
+                os.kill(process.pid, number)
+
+    def terminate_all(self) -> None:
+        """Tell all workers to end, then give up the listener: while anybody holds it, connections to it are accepted by
+        the system, and nobody would answer them."""
+        super().terminate_all()
+        self._told = True
+        time.sleep(max(self._lame_duck_s - HANDSHAKE_S, 0))
+        for listener in self.sockets:
+            refuse_connections(listener)
+            listener.close()
 
     def keep_subprocess_alive(self) -> None:
         """Called twice a second; also notices workers that a signal has replaced since."""
@@ -44,9 +111,12 @@ class Workers(Multiprocess):
         self._pids = pids
 
 
-def configure_logging(settings: Settings) -> None:
-    """Plain lines on standard error, for the command and for each worker process."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+def configure_logging(settings: Settings) -> Redactor:
+    """Safe lines on standard error, for the command and for each worker process; what hides the secrets in them."""
+    redact, lines = Redactor(settings.secrets()), logging.StreamHandler()
+    lines.setFormatter(SafeFormatter(redact, as_json=settings.log_format == "json"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[lines])
+    return redact
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -94,6 +164,11 @@ def _end_well(_: int, __: FrameType | None) -> None:
     """uvicorn has seen the signal and shut down by now."""
 
 
+def _end_too(_: int, __: FrameType | None) -> None:
+    """A terminal that goes away, or somebody who takes this process for a supervisor: end as on SIGTERM."""
+    signal.raise_signal(signal.SIGTERM)
+
+
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until stopped; with several workers, each is a process that reads its settings from the environment."""
     config = configuration(settings)
@@ -101,9 +176,11 @@ def run(settings: Settings, listener: socket.socket) -> None:
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, _end_well)
     if settings.workers > 1:
-        Workers(config, [listener], metrics_folder()).run()
+        Workers(config, [listener], metrics_folder(), settings.lame_duck_s).run()
         return
-    server = uvicorn.Server(config)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, _end_too)  # there is nobody who could take over meanwhile
+    server = LoneServer(config)
     server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)

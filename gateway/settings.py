@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.outbound import OutboundGuard
 from local_runtime.embedders.find import known_embedders
 
 PREFIX = "FINGERPOST_"
@@ -43,7 +44,16 @@ class Settings(BaseSettings):
     header_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 30.0
     grace_s: Seconds = 20.0
+    lame_duck_s: float = Field(default=1.0, ge=0, le=600, allow_inf_nan=False)
     spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    redis_timeout_s: Seconds = 0.06
+    lease_s: float = Field(default=60.0, ge=1, le=3600, allow_inf_nan=False)
+    secret_keys: SecretStr | None = Field(default=None, description="Fernet keys, newest first, comma between")
+    private_networks: str = Field(default="loopback", description="networks that upstreams may be in, comma between")
+    metrics_key: SecretStr | None = Field(default=None, description="asked of /metrics where it is set")
+    log_format: Literal["text", "json"] = "text"
+    otlp_endpoint: str = Field(default="", description="where traces go, such as http://127.0.0.1:4318")
+    prompt_retention_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -57,10 +67,21 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no embedder of that name; known: {', '.join(known_embedders())}")
         return value
 
+    @field_validator("private_networks")
+    @classmethod
+    def _readable_networks(cls, value: str) -> str:
+        OutboundGuard.from_text(value)
+        return value
+
     @property
     def sql_url(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'fingerpost.sqlite3'}"
+
+    def secrets(self) -> list[str]:
+        """Values that must not be read anywhere: keys of these settings, and of vendors in the environment."""
+        own = [value.get_secret_value() for value in vars(self).values() if isinstance(value, SecretStr)]
+        return own + [value for name, value in os.environ.items() if name.endswith(("_API_KEY", "_TOKEN", "_SECRET"))]
 
     def to_environment(self) -> None:
         """Hand these settings to worker processes, which read the environment again."""

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.admission.key_store import KeyStore
+from gateway.admission.admission import GaugedAdmission
+from gateway.admission.changes import ChangeFeed
+from gateway.admission.estimates import Estimates
+from gateway.admission.gauges import Gauges
 from gateway.admission.keys import Keyring
+from gateway.admission.stores import Stores
+from gateway.admission.webhooks import Webhooks
 from gateway.api.raw import RawRoute
 from gateway.dispatch.fleet import Fleet
+from gateway.dispatch.shared_health import SharedHealth
+from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
+from gateway.ledger.response_store import ResponseStore
+from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
@@ -20,7 +29,10 @@ from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.providers.base import Provider
+from gateway.redis_link import RedisLink
+from gateway.request_log import RequestLog
 from gateway.settings import Settings
+from gateway.tracing import Tracer
 
 
 @dataclass(slots=True)
@@ -33,13 +45,25 @@ class Gateway:
     policies: PolicyStore
     policy_sources: PolicySources
     policy_versions: PolicyVersions
-    keys: KeyStore
+    stores: Stores
     keyring: Keyring
+    changes: ChangeFeed
+    link: RedisLink | None
+    gauges: Gauges
+    admission: GaugedAdmission
+    webhooks: Webhooks
+    estimates: Estimates
+    shared_health: SharedHealth | None
     ledger: Ledger
+    responses: ResponseStore
     metrics: Metrics
+    lines: RequestLog | None
+    tracer: Tracer | None
     pipeline: Pipeline
+    embedding: Embedding
     providers: Mapping[str, Provider]
     local: LocalModels
+    leaving: Leaving
     raw_routes: dict[str, RawRoute]
     ready: bool = False
     embedding_ready: bool = False

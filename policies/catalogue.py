@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from policies.prices import PriceRow, Prices, Rates, prices_at, rates_at, rates_of, since_at
+
 ENV_PREFIX = "env:"
+SECRET_PREFIX = "secret:"  # noqa: S105 - a word, not a secret
 
 Slug = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
-UsdPerMtok = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+# OpenAI's request forms for text: /chat/completions, /completions, /responses.
+WireDialect = Literal["chat", "completions", "responses"]
 
 
 class Modality(StrEnum):
@@ -33,15 +37,15 @@ class Task(StrEnum):
 
     CHAT = "chat"
     EMBEDDING = "embedding"
+    RERANK = "rerank"
 
 
-class ModelCard(BaseModel):
-    """One `[[model]]` row: facts about a model that hold wherever it is served.
+class ModelCard(Prices):
+    """One `[[model]]` row: facts about a model that hold wherever it is served, and its prices.
 
-    Prices are USD per million tokens; a missing input or output price means *unknown*, zero means free.
+    The prices of the row itself hold ever since, until a row of `price` says otherwise; a missing input or output
+    price means *unknown*. `reasoning` says that the model may produce output that is billed and never shown.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Slug
     task: Task = Task.CHAT
@@ -51,62 +55,88 @@ class ModelCard(BaseModel):
     tools: bool = False
     json_schema: bool = False
     logprobs: bool = False
+    reasoning: bool = False
     dimensions: int | None = Field(default=None, gt=0)
-    price_in_usd_per_mtok: UsdPerMtok | None = None
-    price_out_usd_per_mtok: UsdPerMtok | None = None
-    price_cached_in_usd_per_mtok: UsdPerMtok | None = None
-    price_reasoning_usd_per_mtok: UsdPerMtok | None = None
+    price: tuple[PriceRow, ...] = ()
     prior_quality: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     description: str = ""
+
+    @model_validator(mode="after")
+    def _price_rows_change_a_known_price(self) -> Self:
+        if self.price and not self.priced:
+            raise ValueError("price rows need price_in_usd_per_mtok and price_out_usd_per_mtok beside them")
+        if len({(row.begins, row.above_input_tokens) for row in self.price}) < len(self.price):
+            raise ValueError("two price rows have the same 'since' and 'above_input_tokens'")
+        return self
 
     @property
     def priced(self) -> bool:
         """Whether the cost of a call can be computed."""
         return self.price_in_usd_per_mtok is not None and self.price_out_usd_per_mtok is not None
 
-    def cost_nanousd(
-        self, input_tokens: int, output_tokens: int, cached_tokens: int = 0, reasoning_tokens: int = 0
-    ) -> int:
-        """Cost of one call in nano-dollars, rounded up; 0 where the price is unknown.
+    def prices(self, at: float | None = None, input_tokens: int = 0) -> Prices:
+        """The prices of a call of so many input tokens at the Unix time `at` (None: now), for people."""
+        return prices_at(self, self.price, at, input_tokens)
 
-        `cached_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens` (OpenAI's counting).
+    def price_since(self, at: float | None = None) -> str | None:
+        """The ISO day since which the price of a Unix time (None: now) holds; None where it always has."""
+        return since_at(self.price, at) if self.price else None
+
+    def cost_nanousd(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        cached_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        *,
+        cache_write_tokens: int = 0,
+        cache_write_long_tokens: int = 0,
+        audio_input_tokens: int = 0,
+        audio_output_tokens: int = 0,
+        images: int = 0,
+        at: float | None = None,
+    ) -> int:
+        """Cost of one call in nano-dollars, rounded up, at the price of the Unix time `at` (None: now).
+
+        Counting is OpenAI's: cached, cache-write and audio input are part of `input_tokens`, reasoning and audio
+        output part of `output_tokens`, the longer-lived cache writes part of `cache_write_tokens`. An unknown input or
+        output price counts as 0.
         """
-        read, cached, written, reasoned = self._picousd_per_token
-        pico = (
-            max(input_tokens - cached_tokens, 0) * read
-            + cached_tokens * cached
-            + max(output_tokens - reasoning_tokens, 0) * written
-            + reasoning_tokens * reasoned
-        )
-        return -(-pico // 1000)
+        lists = self._rates
+        rates = lists[0] if len(lists) == 1 else rates_at(lists, input_tokens, at)
+        _, _, read, cached, cache_write, cache_write_long, audio_in, written, reasoned, audio_out, image = rates
+        special = cached_tokens + cache_write_tokens + audio_input_tokens
+        plain = input_tokens - special
+        pico = plain * read if plain > 0 else 0
+        if special:
+            pico += cached_tokens * cached + audio_input_tokens * audio_in + cache_write_long_tokens * cache_write_long
+            pico += max(cache_write_tokens - cache_write_long_tokens, 0) * cache_write
+        special = reasoning_tokens + audio_output_tokens
+        plain = output_tokens - special
+        if plain > 0:
+            pico += plain * written
+        if special:
+            pico += reasoning_tokens * reasoned + audio_output_tokens * audio_out
+        return -(-(pico + images * image) // 1000)
 
     @cached_property
-    def _picousd_per_token(self) -> tuple[int, int, int, int]:
-        """Pico-dollars of one input, cached input, output and reasoning token; kept since every decision asks."""
-        return (
-            _picousd(self.price_in_usd_per_mtok),
-            _picousd(self.price_cached_in_usd_per_mtok, self.price_in_usd_per_mtok),
-            _picousd(self.price_out_usd_per_mtok),
-            _picousd(self.price_reasoning_usd_per_mtok, self.price_out_usd_per_mtok),
-        )
+    def _rates(self) -> tuple[Rates, ...]:
+        """Kept since every decision asks."""
+        return rates_of(self, self.price)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's; the copy works its prices out anew."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("_picousd_per_token", None)
+        copied.__dict__.pop("_rates", None)
         return copied
-
-
-def _picousd(price: float | None, otherwise: float | None = None) -> int:
-    """Price of one token in pico-dollars (USD per million tokens is micro-dollars per token)."""
-    chosen = price if price is not None else otherwise
-    return round((chosen or 0.0) * 1_000_000)
 
 
 class Endpoint(BaseModel):
     """One `[[endpoint]]` row: where a model is served and how long we wait for it.
 
-    `base_url` and `key_ref` may be `env:NAME`; such an endpoint is enabled only while NAME is set.
+    `base_url` and `key_ref` may be `env:NAME`; such an endpoint is enabled only while NAME is set. `key_ref` may also
+    be `secret:NAME`, a key that the gateway keeps encrypted. `dialects` are the
+    forms that an endpoint of provider "openai" takes as clients send them; the others are translated into "chat".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,13 +146,14 @@ class Endpoint(BaseModel):
     provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     base_url: str | None = None
     wire_model: str = ""
-    key_ref: str | None = Field(default=None, pattern=r"^env:[A-Za-z_][A-Za-z0-9_]*$")
+    key_ref: str | None = Field(default=None, pattern=r"^(env|secret):[A-Za-z_][A-Za-z0-9_]*$")
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds = 60.0
     idle_timeout_s: Seconds = 30.0
     total_timeout_s: Seconds = 600.0
     weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
     typical_latency_ms: float = Field(default=800.0, ge=0, allow_inf_nan=False)
+    dialects: tuple[WireDialect, ...] = Field(default=("chat",), min_length=1)
     enabled: bool = True
 
     @model_validator(mode="after")
@@ -138,6 +169,12 @@ class Endpoint(BaseModel):
         """Names of the environment variables that must be set before this endpoint can be used."""
         refs = (self.key_ref, self.base_url)
         return tuple(ref.removeprefix(ENV_PREFIX) for ref in refs if ref and ref.startswith(ENV_PREFIX))
+
+    @property
+    def secret_name(self) -> str | None:
+        """Name of the encrypted key that this endpoint needs, None where it needs none."""
+        ref = self.key_ref or ""
+        return ref.removeprefix(SECRET_PREFIX) if ref.startswith(SECRET_PREFIX) else None
 
 
 class Catalogue(BaseModel):

@@ -45,6 +45,11 @@ def _fallback(policy: Policy, chat: list[str]) -> Iterator[str]:
     for model in policy.fallback.models:
         if model not in chat:
             yield f"fallback.models: no chat model is called '{model}'{_hint(model, chat)}"
+    hedge_ms = policy.fallback.hedge_after_ms
+    if hedge_ms is not None and not policy.fallback.enabled:
+        yield "fallback.hedge_after_ms: has no effect while fallback.enabled is false"
+    elif hedge_ms is not None and hedge_ms >= policy.fallback.deadline_s * 1000:
+        yield "fallback.hedge_after_ms: has no effect, since fallback.deadline_s ends before"
 
 
 def _endpoints(policy: Policy, catalogue: Catalogue) -> Iterator[str]:

@@ -25,9 +25,9 @@ _PATTERNS = {
     r"^[a-z][a-z0-9_-]{0,63}$": (f"must be made of {_NAME}", "rename it, such as 'my-policy'"),
     r"^[a-z]{2,3}$": ("must be a language code of two or three letters", "write a code such as 'en' or 'de'"),
     r"^[a-z][a-z0-9_]*$": ("must be a provider's name", "write 'openai' or 'local', in lower case"),
-    r"^env:[A-Za-z_][A-Za-z0-9_]*$": (
-        "must name an environment variable as env:NAME (a key never stands in the file itself)",
-        'write it like "env:OPENAI_API_KEY" and set that variable',
+    r"^(env|secret):[A-Za-z_][A-Za-z0-9_]*$": (
+        "must name an environment variable as env:NAME, or a stored key as secret:NAME (no key stands in the file)",
+        'write it like "env:OPENAI_API_KEY" and set that variable, or use `fingerpost secrets set`',
     ),
     r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$": (
         "must be made of letters, digits and . _ : / @ + -, starting with a letter or digit",
@@ -37,6 +37,10 @@ _PATTERNS = {
 _VALUE_FIXES = {
     "at least one of quality": "give quality, cost or latency a number above 0",
     "a category needs": "add when = { ... } or examples = [ ... ]",
+    "a price row needs": 'write since = "2027-01-01", or above_input_tokens = 200000',
+    "a price row names no price": "add the prices that change, or remove the row",
+    "price rows need": "add both: they hold until the first row does",
+    "two price rows": "keep one of them, or change its 'since'",
     "base_url must start": 'write base_url = "https://host/v1" or base_url = "env:NAME"',
     "base_url is required": 'add base_url = "https://host/v1" (or "env:NAME"), or use provider = "local"',
 }
@@ -88,6 +92,9 @@ def _bound(sign: str, key: str) -> Sentence:
     return sentence
 
 
+_DAY = _wrong_type("a day", 'write year, month and day in quotes, such as "2027-01-01"')
+
+
 def _missing(details: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
     kind = next((words for kind, words in _KINDS.items() if field and field.annotation is kind), "a value")
     return "is missing", f"add a line that sets {details['loc'][-1]} to {kind}"
@@ -104,7 +111,7 @@ def _enum(details: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
 def _pattern(details: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
     pattern = details["ctx"]["pattern"]
     message, fix = _PATTERNS.get(pattern, (f"must match {pattern}", "rewrite it to match"))
-    if "env:" in pattern:
+    if pattern.startswith("^(env|secret):"):
         return message, fix  # what stands there may be a key: never print it
     return f"{message}, got {shown(details['input'])}", fix
 
@@ -129,6 +136,10 @@ def _other(details: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
 
 
 _SENTENCES: Mapping[str, Sentence] = {
+    "date_type": _DAY,
+    "date_parsing": _DAY,
+    "date_from_datetime_parsing": _DAY,
+    "date_from_datetime_inexact": _DAY,
     "missing": _missing,
     "string_type": _wrong_type("text", "put the value in quotes"),
     "int_type": _number("a whole number"),

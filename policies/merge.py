@@ -1,4 +1,5 @@
-"""Lays one catalogue file over another, row by row and field by field, on raw bodies; knows no schema.
+"""Lays one catalogue file over another, row by row and field by field, on raw bodies; knows the names of
+tables, nothing more of the schema.
 
 Remembers which file each merged field came from, so that a problem is told with the right file and line.
 """
@@ -15,6 +16,7 @@ from policies.explain import Fault
 from policies.positions import Path
 
 TABLES = ("model", "endpoint")
+PRICE_ROWS = "price"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,16 @@ def _merge_rows(below: list[Any], above: list[Any]) -> tuple[list[Any], list[Ori
             rows.append(dict(row))
             origins.append(Origin(None, index))
         else:
-            rows[place] = {**rows[place], **row}
+            rows[place] = _laid_over(rows[place], row)
             origins[place] = Origin(place, index)
     return rows, origins
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The fields of both; a price that the upper file sets is not undone by dated prices of the lower one."""
+    if PRICE_ROWS not in above and any(key.startswith(f"{PRICE_ROWS}_") for key in above):
+        below = {key: value for key, value in below.items() if key != PRICE_ROWS}
+    return {**below, **above}
 
 
 def _is_rows(value: Any) -> bool:

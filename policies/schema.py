@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -114,17 +114,31 @@ class CategoryRule(_Table):
 
 
 class Budget(_Table):
-    """What a single call may cost at most (a candidate whose upper forecast is above is not eligible)."""
+    """What a single call may cost at most (a candidate whose upper forecast is above is not eligible).
+
+    `when_store_is_away` says what hard budgets of keys, teams and so on do while their counters can't be reached:
+    "closed" refuses the calls that they bound, "open" lets them pass and counts them later.
+    """
 
     max_cost_usd_per_request: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    when_store_is_away: Literal["closed", "open"] = "closed"
 
 
 class Fallback(_Table):
-    """What happens when the chosen endpoint fails before its first byte."""
+    """What happens when the chosen endpoint fails before its first byte.
+
+    `max_attempts` bounds the endpoints that are asked, `retries` how often one of them is asked again after a fault
+    that may pass, `deadline_s` all of that together. With `hedge_after_ms` another endpoint of the same model is asked
+    too when the first stays silent for so long (or for longer than it does in 19 of 20 calls), and the first to speak
+    wins: it costs calls, so it is off unless set.
+    """
 
     enabled: bool = True
     max_attempts: int = Field(default=3, ge=1, le=20)
     models: tuple[str, ...] = Field(default=(), description="tried right after the chosen one, in this order")
+    retries: int = Field(default=1, ge=0, le=5)
+    deadline_s: float = Field(default=120.0, gt=0, le=3600, allow_inf_nan=False)
+    hedge_after_ms: int | None = Field(default=None, ge=1, le=600_000)
 
 
 class Logging(_Table):

@@ -68,7 +68,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One line of a decision: the candidate, its forecast, forecast cost (nano-dollars), its score and propensity."""
+    """One line of a decision: the candidate, its forecast, forecast cost (nano-dollars), its score and propensity.
+
+    `note` says why this endpoint of its model, once that was settled between several.
+    """
 
     candidate: Candidate
     forecast: Forecast
@@ -76,6 +79,7 @@ class Ranked:
     cost_high_nanousd: int
     score: float
     propensity: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,71 +6,17 @@ Everything is bounded in time by looking at a prompt's beginning only; nothing h
 from __future__ import annotations
 
 import re
-import string
 from functools import lru_cache
 
 from policies.schema import Predicate
 from routers.decision import Query
 from routers.languages import guess_language
+from routers.tokens import estimate_tokens
 
 __all__ = ["estimate_tokens", "explain", "found_phrase", "guess_language", "has_code", "matches"]
 
 CODE_WINDOW = 4_000
 CONTAINS_WINDOW = 64_000
-ESTIMATED_WHOLE = 1_000_000  # characters; a longer text is estimated from slices that hold as many together
-
-_SLICES = 16
-
-_UPPER = string.ascii_uppercase.encode()
-_LETTERS = string.ascii_letters.encode()
-_DIGITS = string.digits.encode()
-_SIGNS = string.punctuation.encode()
-
-# Tokens per byte of each class, fitted by non-negative least squares to the token counts of cl100k (7,503 exam
-# questions) and of SmolLM2's tokenizer (4,100 chat prompts, exam questions, Python, C, JSON and Markdown texts).
-# Mean absolute error 4 to 10 % on each of those sets, where a quarter of the characters is 12 to 31 % off.
-_PER_LETTER = 0.10
-_PER_UPPER = 0.106
-_PER_DIGIT = 1.0
-_PER_SIGN = 0.81
-_PER_SPACE = 0.65
-_PER_SPACE_PAIR = 0.02
-_PER_LINE = 1.84
-_PER_WIDE_BYTE = 0.45
-_FEWEST_PER_BYTE = 1 / 6
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has for today's tokenizers; 0 only for the empty text."""
-    if len(text) <= ESTIMATED_WHOLE:
-        return _estimate(text)
-    size = ESTIMATED_WHOLE // _SLICES
-    starts = [(len(text) - size) * place // (_SLICES - 1) for place in range(_SLICES)]
-    sample = "".join(text[start : start + size] for start in starts)
-    return round(_estimate(sample) * len(text) / len(sample))
-
-
-def _estimate(text: str) -> int:
-    raw = text.encode("utf-8", "surrogatepass")
-    size = len(raw)
-    letters = size - len(raw.translate(None, _LETTERS))
-    upper = size - len(raw.translate(None, _UPPER))
-    digits = size - len(raw.translate(None, _DIGITS))
-    signs = size - len(raw.translate(None, _SIGNS))
-    spaces, pairs, lines = raw.count(b" "), raw.count(b"  "), raw.count(b"\n")
-    wide = size - letters - digits - signs - spaces - lines
-    tokens = (
-        letters * _PER_LETTER
-        + upper * _PER_UPPER
-        + digits * _PER_DIGIT
-        + signs * _PER_SIGN
-        + (spaces - 2 * pairs) * _PER_SPACE
-        + pairs * _PER_SPACE_PAIR
-        + lines * _PER_LINE
-        + wide * _PER_WIDE_BYTE
-    )
-    return round(max(tokens, letters * _FEWEST_PER_BYTE, 1.0)) if size else 0
-
 
 # (a word that must stand in the text, the pattern that confirms it or None, points); two points make code.
 # The plain word is looked for first because that is some ten times cheaper than a pattern.

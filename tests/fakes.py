@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from gateway.errors import GatewayError, UpstreamBroken
 from gateway.providers.base import Target
@@ -20,18 +21,28 @@ WHOLE = (
 
 
 class FakeProvider:
-    """Answers each call with the next of `script`: frames, or an error to raise; the last one repeats."""
+    """Answers each call with the next of `script`: frames, an error to raise, or "hang"; the last one repeats.
 
-    def __init__(self, *script: list[bytes] | GatewayError, after: Callable[[], None] | None = None) -> None:
+    Among the frames, `!text` breaks the stream and `~` makes it hang there.
+    """
+
+    def __init__(
+        self, *script: list[bytes] | GatewayError | Literal["hang"], after: Callable[[], None] | None = None
+    ) -> None:
         self.script = list(script) or [[WHOLE]]
         self.calls: list[str] = []
+        self.requests: list[ChatRequest] = []
         self.closed = 0
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
         self.calls.append(target.endpoint.id)
+        self.requests.append(request)
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(step, GatewayError):
             raise step
+        if step == "hang":
+            await asyncio.Event().wait()
+        assert isinstance(step, list)
         return Reply(frames=self._frames(step), stream=request.stream)
 
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
@@ -49,6 +60,8 @@ class FakeProvider:
             for frame in frames:
                 if frame.startswith(b"!"):
                     raise _broken(frame)
+                if frame == b"~":
+                    await asyncio.Event().wait()
                 yield frame
         finally:
             self.closed += 1

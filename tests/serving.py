@@ -51,6 +51,7 @@ def environment(data_dir: Path, extra: Mapping[str, str] | None = None) -> dict[
         "FINGERPOST_BOOTSTRAP_KEY": APPLICATION_KEY,
         "FINGERPOST_ADMIN_KEY": ADMIN_KEY,
         "FINGERPOST_LOG_LEVEL": "warning",
+        "FINGERPOST_LAME_DUCK_S": "0",
         "OMP_NUM_THREADS": "2",
         **(extra or {}),
     }

@@ -16,14 +16,15 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.gateway import machine, report
+from benchmarks.gateway.contestant import CannotStart, Contestant
 from benchmarks.gateway.measure import Memory, tree_memory
 from benchmarks.gateway.memory import Soak, soak
 from benchmarks.gateway.phases import QUICK, Phase, Plan, Stage, run_round
 from benchmarks.gateway.processes import Processes, cores, free_port
-from benchmarks.gateway.proxies import RECIPES, ROOT, CannotStart, Contestant, Running, ask, bring_up
+from benchmarks.gateway.proxies import RECIPES, ROOT, Running, ask, bring_up
 from benchmarks.gateway.wrk import find_wrk
 
-_YARDSTICKS = ("nginx", "fastapi")
+_YARDSTICKS = ("nginx", "fastapi", "tensorzero", "litellm")
 _QUICK_SOAK = 10_000
 
 
@@ -104,9 +105,8 @@ async def _bring_up_all(
     running: list[Running] = []
     for name in names:
         try:
-            one = await bring_up(
-                RECIPES[name], port, stage.folder, processes, stage.contestant_core, outcome.plan.chunks
-            )
+            pair = (stage.contestant_core, stage.load_core)
+            one = await bring_up(RECIPES[name], port, stage.folder, processes, pair, outcome.plan.chunks)
         except CannotStart as reason:
             outcome.missing[name] = str(reason)
             console.print(f"{name} is left out: {reason}", markup=False)
@@ -147,7 +147,8 @@ async def _run_soak(
     contestants: list[Running], arguments: argparse.Namespace, outcome: Outcome, console: Console
 ) -> None:
     requests = arguments.soak if arguments.soak is not None else _QUICK_SOAK if arguments.quick else 100_000
-    chosen = next((one for one in contestants if one.name == "fingerpost"), None)
+    ours = [one for one in contestants if one.name in ("fingerpost", "fingerpost-full")]
+    chosen = ours[-1] if ours else None
     if chosen is None or not requests:
         return
     console.print(f"soak: {requests:,} requests through {chosen.name}")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gateway.client import Target
+from benchmarks.gateway.contestant import HOST
 from benchmarks.gateway.load import LoadResult, closed_loop, open_loop
 from benchmarks.gateway.measure import Memory, Spent, snapshot, spent, tree_memory
-from benchmarks.gateway.proxies import HOST, Running, ask
+from benchmarks.gateway.proxies import Running, ask
 from benchmarks.gateway.wrk import hammer
 
 # Work put off (a log flushed every 200 ms) belongs to the phase that caused it.
@@ -30,12 +31,14 @@ class Plan:
     open_seconds: float = 5.0
     realistic_rate_per_s: float = 15.0
     realistic_seconds: float = 6.0
+    crowd_streams: int = 300
+    crowd_requests: int = 600
     chunks: int = 100
 
 
 QUICK = Plan(
     seconds=1, single_seconds=1, stream_seconds=1, open_seconds=1.0, realistic_rate_per_s=10.0,
-    realistic_seconds=1.0,
+    realistic_seconds=1.0, crowd_streams=50, crowd_requests=50,
 )  # fmt: skip
 
 
@@ -74,6 +77,7 @@ def _phases(running: Running, stage: Stage, plan: Plan) -> dict[str, Callable[[]
     target = running.contestant.target
     whole, burst = target("instant", stream=False), target("instant", stream=True)
     paced, realistic = target("paced", stream=True), target("realistic", stream=True)
+    typical = target("typical", stream=True)
     chunks = plan.chunks
     return {
         "many": lambda: hammer(whole, plan.connections, plan.seconds, stage.folder),
@@ -82,6 +86,7 @@ def _phases(running: Running, stage: Stage, plan: Plan) -> dict[str, Callable[[]
         "paced": lambda: closed_loop(paced, plan.paced_streams, seconds=plan.stream_seconds, chunks=chunks),
         "open": lambda: open_loop(whole, plan.open_rate_per_s, plan.open_seconds),
         "realistic": lambda: open_loop(realistic, plan.realistic_rate_per_s, plan.realistic_seconds, chunks=chunks),
+        "crowd": lambda: closed_loop(typical, plan.crowd_streams, requests=plan.crowd_requests, chunks=chunks),
     }
 
 

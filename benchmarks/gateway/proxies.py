@@ -7,61 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.gateway.client import Target, connect
+from benchmarks.gateway.contestant import HOST, CannotStart, Contestant
+from benchmarks.gateway.fingerpost import fingerpost, fingerpost_full
 from benchmarks.gateway.load import verdict
+from benchmarks.gateway.peers import litellm, tensorzero
 from benchmarks.gateway.processes import Processes, Started, free_port
 from benchmarks.gateway.upstream import PACES
-from benchmarks.gateway.upstream_bodies import MODEL, compact
 
-HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[2]
-_PROMPT = "Explain in three sentences what a reverse proxy does and why somebody would put one before a model server."
 _READY_S = 120.0
-
-
-class CannotStart(Exception):
-    """A contestant is missing or does not answer rightly; the message is the reason, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """How to start a server and how to ask it for each mode. An empty command: nothing to start."""
-
-    name: str
-    port: int
-    command: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    key: str = "bench-key"
-    routes_by_model: bool = False
-
-    def target(self, mode: str, stream: bool) -> Target:
-        """The request that makes this contestant fetch an answer of `mode` from the upstream.
-
-        Bare proxies pass the path on, so the path names the mode; a gateway has one path, so a policy names it.
-        """
-        path, model = f"/{mode}/v1/chat/completions", MODEL
-        if self.routes_by_model:
-            path, model = "/v1/chat/completions", "auto" if mode == "instant" else f"auto:{mode}"
-        body: dict[str, object] = {
-            "model": model,
-            "messages": [
-                {"role": "system", "content": "You are a helpful assistant. Be brief."},
-                {"role": "user", "content": _PROMPT},
-            ],
-            "temperature": 0.7,
-            "max_tokens": 256,
-        }
-        if stream:
-            body["stream"] = True
-        return Target(HOST, self.port, path, compact(body), self.key)
 
 
 def direct(upstream_port: int, folder: Path) -> Contestant:
@@ -121,74 +83,16 @@ def fastapi(upstream_port: int, folder: Path) -> Contestant:
     )
 
 
-def fingerpost(upstream_port: int, folder: Path) -> Contestant:
-    """Fingerpost as a user starts it: key check, policy, rules router and SQL log (SQLite) on, embedding off."""
-    program = shutil.which("fingerpost", path=str(Path(sys.executable).parent)) or shutil.which("fingerpost")
-    if program is None:
-        raise CannotStart("the command 'fingerpost' is not installed (pip install -e .)")
-    port, home = free_port(), folder / "fingerpost"
-    policies = home / "policies"
-    policies.mkdir(parents=True)
-    (home / "catalogue.toml").write_text("".join(_catalogue_rows(mode, upstream_port) for mode in PACES))
-    for mode in PACES:
-        policy = "default" if mode == "instant" else mode
-        (policies / f"{policy}.toml").write_text(_policy(policy, mode))
-    key = f"fp-{secrets.token_urlsafe(32)}"
-    command = (program, "serve", "--host", HOST, "--port", str(port), "--data-dir", str(home / "data"))
-    environment = {
-        "FINGERPOST_CATALOGUE": str(home / "catalogue.toml"),
-        "FINGERPOST_POLICIES": str(policies),
-        "FINGERPOST_BOOTSTRAP_KEY": key,
-        "FINGERPOST_PRELOAD": "false",
-        "FINGERPOST_LOG_LEVEL": "warning",
-        "BENCH_UPSTREAM_KEY": "sk-bench-upstream",
-    }
-    return Contestant("fingerpost", port, command, environment, key, routes_by_model=True)
-
-
-def model_name(mode: str) -> str:
-    """The model that the catalogue serves from a mode of the upstream."""
-    return MODEL if mode == "instant" else f"{MODEL}-{mode}"
-
-
-def _catalogue_rows(mode: str, upstream_port: int) -> str:
-    name = model_name(mode)
-    return f"""
-[[model]]
-id = "{name}"
-context_tokens = 131072
-price_in_usd_per_mtok = 0.5
-price_out_usd_per_mtok = 1.5
-prior_quality = 0.7
-description = "The benchmark upstream, mode {mode}"
-
-[[endpoint]]
-id = "{name}-upstream"
-model = "{name}"
-provider = "openai"
-base_url = "http://{HOST}:{upstream_port}/{mode}/v1"
-wire_model = "{MODEL}"
-key_ref = "env:BENCH_UPSTREAM_KEY"
-"""
-
-
-def _policy(policy: str, mode: str) -> str:
-    return f"""
-schema = 1
-name = "{policy}"
-models = ["{model_name(mode)}"]
-
-[router]
-kind = "rules"
-
-[[router.rule]]
-name = "everything"
-prefer = ["{model_name(mode)}"]
-"""
-
-
 Recipe = Callable[[int, Path], Contestant]
-RECIPES: Mapping[str, Recipe] = {"direct": direct, "nginx": nginx, "fastapi": fastapi, "fingerpost": fingerpost}
+RECIPES: Mapping[str, Recipe] = {
+    "direct": direct,
+    "nginx": nginx,
+    "fastapi": fastapi,
+    "fingerpost": fingerpost,
+    "fingerpost-full": fingerpost_full,
+    "tensorzero": tensorzero,
+    "litellm": litellm,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +114,44 @@ class Running:
 
 
 async def bring_up(
-    recipe: Recipe, upstream_port: int, folder: Path, processes: Processes, core: int, chunks: int
+    recipe: Recipe, upstream_port: int, folder: Path, processes: Processes, cores: tuple[int, int], chunks: int
 ) -> Running:
-    """Start one contestant and see it answer every mode rightly; raises CannotStart with the reason."""
+    """Start one contestant and see it answer every mode rightly; raises CannotStart with the reason.
+
+    `cores`: its own, and the load's, where servers that it needs run too.
+    """
     contestant = recipe(upstream_port, folder)
     started = None
+    for number, command in enumerate(contestant.beside):
+        processes.start(f"{contestant.name}-beside-{number}", command, cores[1], {})
     if contestant.command:
-        started = processes.start(contestant.name, contestant.command, core, contestant.environment)
+        started = processes.start(contestant.name, contestant.command, cores[0], contestant.environment)
+    if contestant.port_file is not None:
+        contestant = replace(contestant, port=await _own_port(contestant.port_file, started))
     await _answers(contestant, started)
     for mode in PACES:
         heard = await ask(contestant.target(mode, stream=True), chunks)
         if heard:
             raise CannotStart(f"does not stream mode {mode} rightly: {heard}")
     return Running(contestant, started)
+
+
+async def _own_port(file: Path, started: Started | None) -> int:
+    """The port that a server has chosen and written down."""
+    until_s = time.monotonic() + _READY_S
+    while time.monotonic() < until_s:
+        if started is not None and started.ended is not None:
+            raise CannotStart(f"ended with status {started.ended} at start: {started.last_words()}")
+        port = _written(file)
+        if port:
+            return port
+        await asyncio.sleep(0.1)
+    raise CannotStart("did not say where it listens")
+
+
+def _written(file: Path) -> int:
+    text = file.read_text() if file.exists() else ""
+    return int(text or 0)
 
 
 async def _answers(contestant: Contestant, started: Started | None) -> None:

@@ -47,6 +47,8 @@ STREAMS = (
     Column("first_event_p99_ms", "p99 ms", 1),
     Column("gap_p50_ms", "gap p50 ms", 2),
     Column("gap_p99_ms", "gap p99 ms", 2),
+    Column("crowd_first_event_p50_ms", "300 streams: first event p50 ms", 1),
+    Column("crowd_errors", "errors"),
 )
 RATIOS = (
     Column("requests_per_s", "req/s", 2),
@@ -79,6 +81,8 @@ def figures(phases: Round, chunks: int) -> Figures:
         "burst_chunks_per_s": burst.load.per_s * chunks,
         **_times("first_event_", phases["realistic"].load.first_event),
         **_times("gap_", phases["realistic"].load.gap),
+        **_times("crowd_first_event_", phases["crowd"].load.first_event),
+        "crowd_errors": float(sum(phases["crowd"].load.errors.values())),
     }
 
 

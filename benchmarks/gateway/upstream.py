@@ -51,6 +51,8 @@ PACES = {
     # a quarter of a large hosted model's usual wait (about half a second), so that a run stays short; sigma 0.5
     # puts p99 at 3.2 medians; 100 tokens a second
     "realistic": Pace(median_first_byte_s=0.12, sigma=0.5, interval_s=0.01),
+    # 20 tokens a second: slow enough that hundreds of streams at once fit one core
+    "typical": Pace(median_first_byte_s=0.12, sigma=0.5, interval_s=0.05),
 }
 MODES = (*PACES, *bodies.faults(), "hang", "reset", "half", "stall")
 

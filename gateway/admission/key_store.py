@@ -1,4 +1,4 @@
-"""Virtual keys in SQL: issued, imported, listed, revoked and found; only a key's SHA-256 is ever stored.
+"""Virtual keys in SQL: issued, imported, rotated, revoked and found; only a key's SHA-256 is ever stored.
 
 Asked off the hot path only; `gateway.admission.keys` stands between it and requests.
 """
@@ -8,53 +8,36 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Row, Select, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.ledger.engine import writing
+from gateway.admission.grants import Grant, KeyRow, Role, grant_of
+from gateway.admission.ids import new_id
+from gateway.admission.rule_store import rules_of
+from gateway.admission.rules import Scope
+from gateway.admission.tenant_store import check_living, tenant_of
+from gateway.admission.terms import (
+    IMPORTED,
+    RESERVED,
+    SUPERSEDED,
+    RefusedField,
+    Terms,
+    differences,
+    from_columns,
+    moment,
+    seconds,
+    to_columns,
+)
+from gateway.ledger.acts import ITSELF, Act, Change, acting
 from gateway.ledger.faults import asking
-from gateway.ledger.tables import api_key
+from gateway.ledger.tables import api_key, organisation, team
 
-Role = Literal["application", "admin"]
-
-_ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-_SUPERSEDED: Final = "superseded"
-_EARLIEST_S: Final = datetime(1, 1, 2, tzinfo=UTC).timestamp()
-_LATEST_S: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-
-
-class RefusedKey(ValueError):
-    """A key that must not be issued as asked; `field` says which part is wrong."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """A key without its secret; `policy` None means the default policy, `allowed_models` None all that it allows."""
-
-    id: str
-    sha256: str
-    name: str
-    role: Role
-    policy: str | None
-    allowed_models: tuple[str, ...] | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    metadata: Mapping[str, Any]
-
-    def is_valid(self, now_s: float) -> bool:
-        """Whether the key opens anything at `now_s` (Unix seconds)."""
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at.timestamp() > now_s)
+LONGEST_OVERLAP_S: Final = 90 * 86_400.0
 
 
 def token_hash(token: str) -> str:
@@ -62,42 +45,11 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def check_new(
-    name: str,
-    policy: str | None,
-    allowed_models: Sequence[str] | None,
-    expires_at: datetime | None,
-    *,
-    policies: Collection[str],
-    models: Collection[str],
-) -> None:
-    """Raise `RefusedKey` for a key that could never work, or that names what does not exist."""
-    texts = [("name", name), ("policy", policy or ""), *(("allowed_models", model) for model in allowed_models or ())]
-    for field, text in texts:
-        if not _storable(text):
-            raise RefusedKey(field, f"'{field}' holds characters that can't be stored.")
-    if not name.strip():
-        raise RefusedKey("name", "'name' must say what or whom the key is for.")
-    if policy is not None and policy not in policies:
-        raise RefusedKey("policy", f"There is no policy '{policy[:80]}'; known: {', '.join(sorted(policies))}.")
-    for model in allowed_models or ():
-        if model not in models:
-            raise RefusedKey("allowed_models", f"There is no model '{model[:80]}' in the catalogue.")
-    expires_s = _seconds(expires_at)
-    if expires_s is not None and not time.time() < expires_s < _LATEST_S:
-        raise RefusedKey("expires_at", "'expires_at' must lie in the future and before the year 9999 (UTC).")
-
-
-def _storable(text: str) -> bool:
-    """Neither a lone surrogate nor NUL, which PostgreSQL does not take."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
 class KeyStore:
-    """The key table; every method raises `DatabaseUnavailable` (an `OSError`) when the database does not answer."""
+    """The key table; every method raises `DatabaseUnavailable` (an `OSError`) when the database does not answer.
+
+    Writers raise `RefusedField` for what can't be; terms are checked before (`terms.check_terms`).
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -110,20 +62,20 @@ class KeyStore:
         expires_at: datetime | None = None,
         allowed_models: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        team_id: str | None = None,
+        *,
+        actor: str = ITSELF,
     ) -> tuple[KeyRow, str]:
         """A new key and its token, `fp-<12>-<43>`, which is shown now and never again; a naive time counts as UTC."""
-        key_id = _new_id()
-        token = f"fp-{key_id}-{secrets.token_urlsafe(32)}"
-        values = {
-            **_new_values(key_id, token, name, role, metadata),
-            "policy": policy,
-            "expires_at": _seconds(expires_at),
-            "allowed_models": list(allowed_models) if allowed_models is not None else None,
-        }
-        with asking():
-            async with writing(self._engine).begin() as connection:
-                row = (await connection.execute(insert(api_key).values(**values).returning(api_key))).one()
-        return _key(row), token
+        models = tuple(allowed_models) if allowed_models is not None else None
+        terms = Terms(
+            name=name, policy=policy, allowed_models=models, expires_at=expires_at, metadata=dict(metadata or {})
+        )
+        async with acting(self._engine, actor) as act:
+            row, token = await _insert(act.connection, terms, role, team_id)
+            detail = {"role": role, "team_id": team_id, **differences(terms, Terms(name=""))}
+            await act.done("key.issue", row.id, detail, Change(Scope.KEY, row.id))
+        return row, token
 
     async def import_key(self, token: str, role: Role, name: str) -> KeyRow:
         """Make a token that an operator chose a valid key; may be repeated at every start, by several processes.
@@ -132,33 +84,87 @@ class KeyStore:
         that was revoked by hand stays revoked. Raises `ValueError` where the token already stands for another role.
         """
         sha256 = token_hash(token)
-        insert_on = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
-        values = _new_values(_new_id(), token, name, role, {"imported": True})
-        with asking():
-            async with writing(self._engine).begin() as connection:
-                once = insert_on(api_key).values(**values).on_conflict_do_nothing(index_elements=["sha256"])
-                await connection.execute(once)
-                stands_for = (await connection.execute(_by_hash(sha256))).one().role
-                if stands_for != role:
-                    raise ValueError(f"the key for {name!r} exists already, with role {stands_for}; choose another")
-                await _supersede(connection, name, sha256)
-                return _key((await connection.execute(_by_hash(sha256))).one())
+        async with acting(self._engine, ITSELF) as act:
+            there = (await act.connection.execute(_by_hash(sha256))).one_or_none()
+            if there is None:
+                terms = Terms(name=name, metadata={IMPORTED: True})
+                values = {**_new_values(new_id(), token, role), **to_columns(terms)}
+                there = (await act.connection.execute(insert(api_key).values(**values).returning(api_key))).one()
+                await act.done("key.import", there.id, {"role": role, "name": name}, Change(Scope.KEY, there.id))
+            if there.role != role:
+                raise ValueError(f"the key for {name!r} exists already, with role {there.role}; choose another")
+            await _supersede(act, name, sha256)
+            return _key((await act.connection.execute(_by_hash(sha256))).one())
 
-    async def revoke(self, key_id: str) -> bool:
+    async def update(self, key_id: str, edit: Callable[[KeyRow], KeyRow], *, actor: str = ITSELF) -> KeyRow | None:
+        """Store the terms and the team of what `edit` makes of a key; None where there is no such key."""
+        async with acting(self._engine, actor) as act:
+            old = await _locked(act.connection, key_id)
+            if old is None:
+                return None
+            new = edit(old)
+            if old.metadata.get(IMPORTED) and new.name != old.name:
+                raise RefusedField("name", "This key comes from a setting and is found again by its name.")
+            await _check_team(act.connection, new.role, new.team_id if new.team_id != old.team_id else None)
+            ours = {name: value for name, value in old.metadata.items() if name in RESERVED}
+            values = {**to_columns(replace(new, metadata={**new.metadata, **ours})), "team_id": new.team_id}
+            changed = update(api_key).where(api_key.c.id == key_id).values(**values).returning(api_key)
+            row = _key((await act.connection.execute(changed)).one())
+            await act.done("key.update", key_id, differences(row, old), Change(Scope.KEY, key_id))
+        return row
+
+    async def rotate(self, key_id: str, overlap_s: float, *, actor: str = ITSELF) -> tuple[KeyRow, str] | None:
+        """A new key with the same terms, and its token; the old one ends after `overlap_s` seconds (0: now).
+
+        Budgets and limits of the key, and what is spent of them, stay with the line. None where there is no such key.
+        """
+        if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
+            raise RefusedField("overlap_s", f"'overlap_s' must be a number of seconds from 0 to {LONGEST_OVERLAP_S:g}.")
+        async with acting(self._engine, actor) as act:
+            old = await _locked(act.connection, key_id)
+            if old is None:
+                return None
+            _check_rotation(old)
+            row, token = await _insert(act.connection, old, old.role, old.team_id, root_id=old.root_id or old.id)
+            end_s = min(time.time() + overlap_s, seconds(old.expires_at) or float("inf"))
+            ending = update(api_key).where(api_key.c.id == key_id).values(rotated_to=row.id, expires_at=end_s)
+            await act.connection.execute(ending)
+            await act.done("key.rotate", key_id, {"to": row.id, "ends_at": moment(end_s)}, Change(Scope.KEY, key_id))
+        return row, token
+
+    async def revoke(self, key_id: str, *, actor: str = ITSELF) -> bool:
         """Make a key invalid for good; False where there is no such valid key."""
-        change = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
-        with asking():
-            async with writing(self._engine).begin() as connection:
-                return bool((await connection.execute(change.values(revoked_at=time.time()))).rowcount)
+        living = update(api_key).where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
+        async with acting(self._engine, actor) as act:
+            if not (await act.connection.execute(living.values(revoked_at=time.time()))).rowcount:
+                return False
+            await act.done("key.revoke", key_id, {}, Change(Scope.KEY, key_id))
+        return True
 
-    async def list(self) -> Sequence[KeyRow]:
-        """All keys, oldest first, the revoked too."""
-        return [_key(row) for row in await self._rows(select(api_key).order_by(api_key.c.created_at, api_key.c.id))]
+    async def list(self, team_id: str | None = None) -> Sequence[KeyRow]:
+        """All keys (of a team), oldest first, the revoked too."""
+        statement = select(api_key).order_by(api_key.c.created_at, api_key.c.id)
+        if team_id is not None:
+            statement = statement.where(api_key.c.team_id == team_id)
+        return [_key(row) for row in await self._rows(statement)]
 
-    async def find(self, sha256_hex: str) -> KeyRow | None:
-        """The key whose token has this hash, valid or not."""
-        rows = await self._rows(_by_hash(sha256_hex))
+    async def get(self, key_id: str) -> KeyRow | None:
+        """One key, valid or not."""
+        rows = await self._rows(select(api_key).where(api_key.c.id == key_id))
         return _key(rows[0]) if rows else None
+
+    async def find(self, sha256_hex: str) -> Grant | None:
+        """What the key opens whose token has this hash, valid or not; three statements."""
+        with asking():
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(_LINE, {"sha256": sha256_hex})).one_or_none()
+                if row is None:
+                    return None
+                key = KeyRow(**from_columns({column.name: row._mapping[column] for column in api_key.columns}))
+                its_team, its_organisation = tenant_of(row, team), tenant_of(row, organisation)
+                above = (one.id if one else None for one in (its_team, its_organisation))
+                rules = await rules_of(connection, key.root_id or key.id, *above)
+        return grant_of(key, its_team, its_organisation, rules)
 
     async def count(self, role: Role) -> int:
         """How many keys of a role are valid now."""
@@ -173,63 +179,80 @@ class KeyStore:
                 return rows
 
 
-async def _supersede(connection: AsyncConnection, name: str, sha256: str) -> None:
+async def _insert(
+    connection: AsyncConnection, terms: Terms, role: Role, team_id: str | None, root_id: str | None = None
+) -> tuple[KeyRow, str]:
+    await _check_team(connection, role, team_id)
+    key_id = new_id()
+    token = f"fp-{key_id}-{secrets.token_urlsafe(32)}"
+    values = {**_new_values(key_id, token, role), **to_columns(terms), "team_id": team_id, "root_id": root_id}
+    row = (await connection.execute(insert(api_key).values(**values).returning(api_key))).one()
+    return _key(row), token
+
+
+async def _check_team(connection: AsyncConnection, role: Role, team_id: str | None) -> None:
+    if team_id is None:
+        return
+    if role == "admin":
+        raise RefusedField("team_id", "An admin key belongs to no team.")
+    await check_living(connection, Scope.TEAM, team_id)
+
+
+def _check_rotation(old: KeyRow) -> None:
+    if old.metadata.get(IMPORTED):
+        raise RefusedField(
+            "id", "This key comes from a setting: change FINGERPOST_ADMIN_KEY or FINGERPOST_BOOTSTRAP_KEY."
+        )
+    if old.rotated_to is not None:
+        raise RefusedField("id", f"This key was rotated already; rotate '{old.rotated_to}'.")
+    if not old.is_valid(time.time()):
+        raise RefusedField("id", "This key has expired; issue a new one.")
+
+
+async def _locked(connection: AsyncConnection, key_id: str) -> KeyRow | None:
+    """A key that may be changed (acts come one after the other); `RefusedField` for a revoked one."""
+    row = (await connection.execute(select(api_key).where(api_key.c.id == key_id))).one_or_none()
+    if row is not None and row.revoked_at is not None:
+        raise RefusedField("id", "This key is revoked; nothing about it can be changed.")
+    return None if row is None else _key(row)
+
+
+async def _supersede(act: Act, name: str, sha256: str) -> None:
     """Of the tokens imported under a name only the given one is valid; one made invalid so may come back so."""
-    for row in (await connection.execute(select(api_key).where(api_key.c.name == name))).all():
+    for row in (await act.connection.execute(select(api_key).where(api_key.c.name == name))).all():
         metadata = dict(row.metadata)
-        if not metadata.get("imported"):
+        if not metadata.get(IMPORTED):
             continue
         wanted = row.sha256 == sha256
-        if wanted and metadata.pop(_SUPERSEDED, False):
-            change: dict[str, Any] = {"revoked_at": None, "metadata": metadata}
+        if wanted and metadata.pop(SUPERSEDED, False):
+            values: dict[str, Any] = {"revoked_at": None, "metadata": metadata}
         elif not wanted and row.revoked_at is None:
-            change = {"revoked_at": time.time(), "metadata": {**metadata, _SUPERSEDED: True}}
+            values = {"revoked_at": time.time(), "metadata": {**metadata, SUPERSEDED: True}}
         else:
             continue
-        await connection.execute(update(api_key).where(api_key.c.id == row.id).values(change))
+        await act.connection.execute(update(api_key).where(api_key.c.id == row.id).values(values))
+        await act.done("key.return" if wanted else "key.supersede", row.id, {"name": name}, Change(Scope.KEY, row.id))
+
+
+# A key with its team and its organisation; built once, since keys are looked up again and again.
+_LINE: Final = (
+    select(api_key, team, organisation)
+    .select_from(
+        api_key.outerjoin(team, api_key.c.team_id == team.c.id).outerjoin(
+            organisation, team.c.organisation_id == organisation.c.id
+        )
+    )
+    .where(api_key.c.sha256 == bindparam("sha256"))
+)
 
 
 def _by_hash(sha256_hex: str) -> Select[Any]:
     return select(api_key).where(api_key.c.sha256 == sha256_hex)
 
 
-def _new_id() -> str:
-    """12 of 36 characters, 62 bits; no dash or underscore, so that a command line never takes it for an option."""
-    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
-
-
-def _new_values(key_id: str, token: str, name: str, role: Role, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {
-        "id": key_id,
-        "sha256": token_hash(token),
-        "name": name,
-        "role": role,
-        "created_at": time.time(),
-        "metadata": dict(metadata or {}),
-    }
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    if moment is None:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    """Clamped, so that no row, however it came about, makes all keys unreadable."""
-    return None if seconds is None else datetime.fromtimestamp(min(max(seconds, _EARLIEST_S), _LATEST_S), UTC)
+def _new_values(key_id: str, token: str, role: Role) -> dict[str, Any]:
+    return {"id": key_id, "sha256": token_hash(token), "role": role, "created_at": time.time()}
 
 
 def _key(row: Row[Any]) -> KeyRow:
-    return KeyRow(
-        id=row.id,
-        sha256=row.sha256,
-        name=row.name,
-        role=row.role,
-        policy=row.policy,
-        allowed_models=tuple(row.allowed_models) if row.allowed_models is not None else None,
-        created_at=datetime.fromtimestamp(row.created_at, UTC),
-        expires_at=_moment(row.expires_at),
-        revoked_at=_moment(row.revoked_at),
-        metadata=row.metadata,
-    )
+    return KeyRow(**from_columns(dict(row._mapping)))

@@ -7,13 +7,16 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Protocol, TypeVar
 
-from gateway.admission.key_store import KeyRow, Role
+from gateway.admission.grants import Grant
+from gateway.admission.rules import NO_RULES, Caller, Rules, Scope
+from gateway.ledger.acts import EVERYTHING, Change
 
+Name = TypeVar("Name")
 Value = TypeVar("Value")
 MAX_TOKEN_CHARS: Final = 512
 MAX_UNKNOWN_LOOKUPS: Final = 4
@@ -24,32 +27,23 @@ class KeyStoreUnavailable(Exception):
     """It cannot be known whether a key is valid, because the store does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: `policy` None means the default one, `allowed_models` None whatever the policy allows."""
-
-    key_id: str
-    role: Role
-    policy: str | None
-    allowed_models: tuple[str, ...] | None
-
-
 class Finder(Protocol):
     """What a keyring asks."""
 
-    async def find(self, sha256_hex: str) -> KeyRow | None:
-        """The key whose token has this SHA-256; raises `OSError` when it cannot be said."""
+    async def find(self, sha256_hex: str) -> Grant | None:
+        """What the key opens whose token has this SHA-256; raises `OSError` when it cannot be said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
     """How long an answer of the store counts, in seconds, and how many answers are kept.
 
-    A known key is asked about again after `ttl_s`, an unknown one after `unknown_ttl_s`; while the store is away known
-    keys stay valid until `grace_s` after the last answer, and the store is asked at most every `retry_s`.
+    What admins change is heard of at once (`take_up`); beside that a known key is asked about again after `ttl_s`, an
+    unknown one after `unknown_ttl_s`. While the store is away known keys stay valid until `grace_s` after the last
+    answer, and the store is asked at most every `retry_s`.
     """
 
-    ttl_s: float = 5.0
+    ttl_s: float = 30.0
     unknown_ttl_s: float = 1.0
     grace_s: float = 300.0
     retry_s: float = 2.0
@@ -70,7 +64,7 @@ class Keyring:
     """Valid keys lately seen, by the SHA-256 of the whole token; least recently used ones are forgotten first.
 
     Unknown tokens are remembered apart, so that random ones never push out good ones, and few of them may ask the
-    store at once.
+    store at once. Callers whose rules are equal share one `Rules` object, by whose identity the gauges keep things.
     """
 
     def __init__(
@@ -86,9 +80,11 @@ class Keyring:
         self._now = now
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
-        self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._lookups: dict[tuple[int, bytes], asyncio.Task[Caller | None]] = {}
         self._unknown_slots = asyncio.Semaphore(MAX_UNKNOWN_LOOKUPS)
         self._quiet_until = -inf
+        self._rules: OrderedDict[Rules, Rules] = OrderedDict()
+        self._changes = 0
 
     async def authenticate(self, token: str) -> Caller | None:
         """The caller of a valid token, None for any other; raises `KeyStoreUnavailable`. Waits only for a look-up."""
@@ -105,24 +101,36 @@ class Keyring:
             return None
         return await self._shared_lookup(digest)
 
-    def forget(self, key_id: str) -> None:
-        """Ask the store again about this key at its next use."""
-        for digest in [digest for digest, known in self._known.items() if known.caller.key_id == key_id]:
+    def take_up(self, changes: Iterable[Change]) -> None:
+        """Ask the store again about all keys that changes concern, whatever was or is being answered."""
+        concerned = {(one.what, one.subject) for one in changes if one.what in _CONCERN}
+        if not concerned:
+            return
+        self._changes += 1
+        self._unknown.clear()
+        if (EVERYTHING, "") in concerned:
+            for known in self._known.values():
+                known.fresh_until = -inf
+        for digest in [digest for digest, known in self._known.items() if _subjects(known.caller) & concerned]:
             del self._known[digest]
 
     async def _shared_lookup(self, digest: bytes) -> Caller | None:
-        """One look-up for all requests that wait for the same token; a client that leaves does not stop it."""
-        task = self._lookups.get(digest)
+        """One look-up for all requests that wait for the same token; a client that leaves does not stop it.
+
+        Who comes after a change does not share one begun before it, whose answer may be older.
+        """
+        name = (self._changes, digest)
+        task = self._lookups.get(name)
         if task is None:
             if digest not in self._known and len(self._lookups) >= MAX_WAITING:
                 raise KeyStoreUnavailable("too many unknown keys are being looked up")
             task = asyncio.create_task(self._look_up(digest), name="key-lookup")
-            self._lookups[digest] = task
-            task.add_done_callback(lambda done: self._finish(digest, done))
+            self._lookups[name] = task
+            task.add_done_callback(lambda done: self._finish(name, done))
         return await asyncio.shield(task)
 
-    def _finish(self, digest: bytes, task: asyncio.Task[Caller | None]) -> None:
-        del self._lookups[digest]
+    def _finish(self, name: tuple[int, bytes], task: asyncio.Task[Caller | None]) -> None:
+        del self._lookups[name]
         if not task.cancelled():
             task.exception()  # seen, also where every client that waited has left
 
@@ -135,27 +143,35 @@ class Keyring:
     async def _ask(self, digest: bytes) -> Caller | None:
         if self._clock() < self._quiet_until:
             return self._unasked(digest)
-        sha256_hex = digest.hex()
+        sha256_hex, changes = digest.hex(), self._changes
         try:
             async with asyncio.timeout(self._trust.lookup_timeout_s):
-                row = await self._store.find(sha256_hex)
+                grant = await self._store.find(sha256_hex)
         except OSError:
             self._quiet_until = self._clock() + self._trust.retry_s
             return self._unasked(digest)
-        if row is None or not hmac.compare_digest(row.sha256, sha256_hex) or not row.is_valid(self._now()):
+        if changes != self._changes:
+            return await self._ask(digest)
+        if grant is None or not hmac.compare_digest(grant.sha256, sha256_hex) or not grant.is_valid(self._now()):
             self._known.pop(digest, None)
             _remember(self._unknown, digest, self._clock() + self._trust.unknown_ttl_s, self._trust.max_unknown)
             return None
-        return self._confirm(digest, row)
+        return self._confirm(digest, grant)
 
-    def _confirm(self, digest: bytes, row: KeyRow) -> Caller:
+    def _confirm(self, digest: bytes, grant: Grant) -> Caller:
         clock = self._clock()
-        caller = Caller(row.id, row.role, row.policy, row.allowed_models)
-        expires_at = row.expires_at.timestamp() if row.expires_at is not None else inf
-        known = _Known(caller, expires_at, clock, clock + self._trust.ttl_s)
+        caller = self._sharing_rules(grant.caller)
+        known = _Known(caller, grant.valid_until, clock, clock + self._trust.ttl_s)
         _remember(self._known, digest, known, self._trust.max_known)
         self._unknown.pop(digest, None)
         return caller
+
+    def _sharing_rules(self, caller: Caller) -> Caller:
+        if caller.rules is NO_RULES:
+            return caller
+        rules = self._rules.get(caller.rules, caller.rules)
+        _remember(self._rules, rules, rules, self._trust.max_known)
+        return replace(caller, rules=rules)
 
     def _unasked(self, digest: bytes) -> Caller | None:
         """What to answer while the store is away."""
@@ -166,8 +182,21 @@ class Keyring:
         return known.caller if known.expires_at > self._now() else None
 
 
-def _remember(kept: OrderedDict[bytes, Value], digest: bytes, value: Value, most: int) -> None:
-    kept[digest] = value
-    kept.move_to_end(digest)
+_CONCERN: Final = frozenset({Scope.KEY, Scope.TEAM, Scope.ORGANISATION, EVERYTHING})
+
+
+def _subjects(caller: Caller) -> set[tuple[str, str | None]]:
+    """All that a change may name and thereby mean this caller."""
+    return {
+        (Scope.KEY, caller.key_id),
+        (Scope.KEY, caller.root_id),
+        (Scope.TEAM, caller.team_id),
+        (Scope.ORGANISATION, caller.organisation_id),
+    }
+
+
+def _remember(kept: OrderedDict[Name, Value], name: Name, value: Value, most: int) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
     if len(kept) > most:
         kept.popitem(last=False)

@@ -6,12 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from gateway.admission.keys import Caller
+from gateway.admission.rules import Caller
 from gateway.api.raw import authenticate
 from gateway.errors import ModelNotFound
-from gateway.pipeline import AUTO, DEFAULT_POLICY
+from gateway.meaning import AUTO, DEFAULT_POLICY
 from gateway.state import Gateway
-from policies.catalogue import ModelCard
+from policies.catalogue import ModelCard, Task
 
 router = APIRouter()
 
@@ -42,7 +42,7 @@ def _visible(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
     cards = [
         card
         for card in gateway.fleet.models()
-        if (active is None or active.policy.allows(card.id))
+        if (active is None or card.task is not Task.CHAT or active.policy.allows(card.id))
         and (caller.allowed_models is None or card.id in caller.allowed_models)
     ]
     return [{"id": name, "object": "model", "created": 0, "owned_by": "fingerpost"} for name in routed] + [
@@ -51,6 +51,7 @@ def _visible(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
 
 
 def _described(gateway: Gateway, card: ModelCard) -> dict[str, Any]:
+    prices = card.prices()
     endpoints = [target.endpoint for target in gateway.fleet.of_model(card.id)]
     return {
         "id": card.id,
@@ -62,8 +63,8 @@ def _described(gateway: Gateway, card: ModelCard) -> dict[str, Any]:
             "context_tokens": card.context_tokens,
             "modalities": list(card.modalities),
             "tools": card.tools,
-            "price_in_usd_per_mtok": card.price_in_usd_per_mtok,
-            "price_out_usd_per_mtok": card.price_out_usd_per_mtok,
+            "price_in_usd_per_mtok": prices.price_in_usd_per_mtok,
+            "price_out_usd_per_mtok": prices.price_out_usd_per_mtok,
             "endpoints": [endpoint.id for endpoint in endpoints],
             "description": card.description,
         },

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter, time
 from typing import Any
 
-from gateway.admission.keys import Caller, Keyring, KeyStoreUnavailable
+from msgspec import Struct
+
+from gateway.admission.keys import Keyring, KeyStoreUnavailable
+from gateway.admission.rules import Caller
 from gateway.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -25,9 +28,10 @@ from gateway.errors import (
     MissingKey,
     Overloaded,
 )
+from gateway.incoming import Incoming
 from gateway.ledger.base import Ledger
 from gateway.ledger.record import Record
-from gateway.metrics import Metrics
+from gateway.observe import Observer
 from gateway.wire.reply import CLIENT_LEFT, Reply
 from gateway.wire.sse import event
 
@@ -43,6 +47,7 @@ JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 WATCH_AFTER_S = 0.05
 SEND_STALL_S = 60.0
+OWN_FAULT = "The gateway failed; the request id finds it in the log."
 
 
 def new_request_id() -> str:
@@ -51,21 +56,34 @@ def new_request_id() -> str:
 
 
 class RawRoute:
-    """One POST route: subclasses answer `handle`; everything around it is the same for all."""
+    """One POST route: subclasses answer `handle`; everything around it is the same for all.
+
+    `envelope` is the type that its bodies are read into, for the API's description.
+    """
+
+    envelope: type[Struct] | None = None
 
     def __init__(
-        self, *, name: str, keyring: Keyring, ledger: Ledger, metrics: Metrics, max_body: int, body_timeout_s: float
+        self, *, name: str, keyring: Keyring, ledger: Ledger, observer: Observer, max_body: int, body_timeout_s: float
     ) -> None:
         self._name = name
         self._keyring = keyring
         self._ledger = ledger
-        self._metrics = metrics
+        self._observer = observer
         self._max_body = max_body
         self._body_timeout_s = body_timeout_s
 
-    async def handle(self, body: bytes, caller: Caller, record: Record, started: float) -> Reply | bytes:
+    async def handle(self, incoming: Incoming) -> Reply | bytes:
         """Answer; a `Reply` logs itself, `bytes` are a JSON body that this class logs."""
         raise NotImplementedError
+
+    def error_body(self, error: GatewayError, request_id: str) -> bytes:
+        """An error in the shape of this route's dialect; OpenAI's unless a subclass says otherwise."""
+        return error.body()
+
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        """The last event of a stream that broke."""
+        return event(error.body())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -77,20 +95,23 @@ class RawRoute:
                 self._log(record, started, 200)
                 await send_body(send, 200, reply, [JSON, _id(record)])
             else:
-                await _send_reply(send, reply, record)
+                await self._send_reply(send, reply, record)
         except asyncio.CancelledError:
             await self._cancelled(send, departure, record, started)
         except ClientLeft as error:
             self._log(record, started, error.status, error.code)
         except GatewayError as error:
             self._log(record, started, error.http_status, error.detail()["code"])
-            await send_error(send, error, record.id)
+            await self._send_error(send, error, record)
         except Exception as error:
             log.exception("request %s failed inside the gateway", record.id)
             self._log(record, started, 500, "internal_error", fault=error)
-            await send_error(send, GatewayError("The gateway failed; the request id finds it in the log."), record.id)
+            await self._send_error(send, GatewayError(OWN_FAULT), record)
         finally:
             departure.stop()
+
+    async def _send_error(self, send: Send, error: GatewayError, record: Record) -> None:
+        await send_error(send, error, record.id, self.error_body(error, record.id))
 
     async def _admit(
         self, scope: Scope, receive: Receive, departure: Departure, record: Record, started: float
@@ -98,10 +119,12 @@ class RawRoute:
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"Use POST, not {scope['method']}.")
         caller = await authenticate(scope, self._keyring)
-        record.key_id = caller.key_id
+        record.key_id, record.team_id, record.organisation_id = caller.key_id, caller.team_id, caller.organisation_id
         body = await read_body(scope, receive, self._max_body, self._body_timeout_s)
         departure.watch()
-        return await self.handle(body, caller, record, started)
+        headers = dict(scope["headers"])
+        passed_on = self._observer.begin(record, headers)
+        return await self.handle(Incoming(body, caller, record, started, headers, passed_on))
 
     async def _cancelled(self, send: Send, departure: Departure, record: Record, started: float) -> None:
         """The client left, or the server stops and has no more patience."""
@@ -112,7 +135,7 @@ class RawRoute:
         unanswered = record.total_ms is None
         self._log(record, started, stopping.status, "shutting_down")
         if unanswered:
-            await send_error(send, stopping, record.id)
+            await self._send_error(send, stopping, record)
 
     def _log(
         self, record: Record, started: float, status: int, code: str | None = None, fault: Exception | None = None
@@ -124,8 +147,43 @@ class RawRoute:
         if fault is not None:
             record.reason = type(fault).__name__
         record.total_ms = (perf_counter() - started) * 1000
-        self._metrics.answered(record)
+        self._observer.answered(record)
         self._ledger.put(record)
+
+    async def _send_reply(self, send: Send, reply: Reply, record: Record) -> None:
+        headers = [_id(record), *reply.headers]
+        if not reply.stream:
+            frames = [frame async for frame in reply.frames]
+            await send_body(send, reply.status, b"".join(frames), [JSON, *headers])
+            return
+        head = [SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers]
+        try:
+            events = aiter(reply.frames)
+            first = await anext(events, b"")  # frames that have begun are settled and logged however they end
+            await send({"type": "http.response.start", "status": reply.status, "headers": head})
+            await self._stream(send, first, events, record)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await reply.frames.aclose()
+
+    async def _stream(self, send: Send, frame: bytes, frames: AsyncIterator[bytes], record: Record) -> None:
+        """The frames; once the status line has left, the only honest end of a failure is an error event."""
+        clock = _SendClock(SEND_STALL_S)
+        try:
+            while frame:
+                clock.sending = True
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                clock.sending = False
+                clock.sent += 1
+                frame = await anext(frames, b"")
+        except GatewayError as error:
+            await send({"type": "http.response.body", "body": self.error_event(error, record.id), "more_body": True})
+        except Exception:
+            log.exception("request %s failed inside the gateway while streaming", record.id)
+            last = self.error_event(GatewayError(OWN_FAULT), record.id)
+            await send({"type": "http.response.body", "body": last, "more_body": True})
+        finally:
+            clock.stop()
 
 
 class Departure:
@@ -253,38 +311,6 @@ class _BodyClock:
             self._task.cancel()
 
 
-async def _send_reply(send: Send, reply: Reply, record: Record) -> None:
-    headers = [_id(record), *reply.headers]
-    if not reply.stream:
-        frames = [frame async for frame in reply.frames]
-        await send_body(send, reply.status, b"".join(frames), [JSON, *headers])
-        return
-    head = [SSE, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *headers]
-    try:
-        await send({"type": "http.response.start", "status": reply.status, "headers": head})
-        await _stream(send, reply, record)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-        await reply.frames.aclose()
-
-
-async def _stream(send: Send, reply: Reply, record: Record) -> None:
-    clock = _SendClock(SEND_STALL_S)
-    try:
-        async for frame in reply.frames:
-            clock.sending = True
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
-            clock.sending = False
-            clock.sent += 1
-    except Exception:
-        # The status line has left, so the only honest end is an error event.
-        log.exception("request %s failed inside the gateway while streaming", record.id)
-        failed = GatewayError("The gateway failed; the request id finds it in the log.")
-        await send({"type": "http.response.body", "body": event(failed.body()), "more_body": True})
-    finally:
-        clock.stop()
-
-
 class _SendClock:
     """Gives up on a client that takes nothing for a minute: one look now and then instead of a timer for each frame."""
 
@@ -318,8 +344,8 @@ async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> N
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_error(send: Send, error: GatewayError, request_id: str) -> None:
-    """An error in OpenAI's shape."""
+async def send_error(send: Send, error: GatewayError, request_id: str, body: bytes | None = None) -> None:
+    """An error, in OpenAI's shape unless `body` has another."""
     # The official SDKs read this before they decide by status whether to try again.
     again = b"true" if error.retry_may_help else b"false"
     headers: Headers = [JSON, (b"x-request-id", request_id.encode()), (b"x-should-retry", again)]
@@ -329,7 +355,8 @@ async def send_error(send: Send, error: GatewayError, request_id: str) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, (BodyTooLarge, BodyTimeout, Forbidden)):
         headers.append((b"connection", b"close"))
-    await send_body(send, error.http_status, error.body(), headers)
+    headers.extend(error.headers)
+    await send_body(send, error.http_status, body or error.body(), headers)
 
 
 def _id(record: Record) -> tuple[bytes, bytes]:

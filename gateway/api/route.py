@@ -6,23 +6,24 @@ from typing import Any
 
 import msgspec
 
-from gateway.admission.keys import Caller
 from gateway.api.raw import RawRoute
-from gateway.ledger.record import Record
+from gateway.incoming import Incoming
 from gateway.pipeline import Pipeline
-from gateway.wire.chat_request import parse_chat
+from gateway.wire.chat_request import ChatEnvelope, parse_chat
 from gateway.wire.explanation import explanation
 
 
 class ExplainRoute(RawRoute):
     """Takes the same body as a chat completion and answers with the decision."""
 
+    envelope = ChatEnvelope
+
     def __init__(self, pipeline: Pipeline, **floor: Any) -> None:
         super().__init__(name="route", **floor)
         self._pipeline = pipeline
 
-    async def handle(self, body: bytes, caller: Caller, record: Record, started: float) -> bytes:
-        request = parse_chat(body)
-        record.model_requested = request.envelope.model
-        _, query, decision = await self._pipeline.decide(request, caller, record, started)
-        return msgspec.json.encode(explanation(query, decision, record))
+    async def handle(self, incoming: Incoming) -> bytes:
+        request = parse_chat(incoming.body)
+        incoming.record.model_requested = request.envelope.model
+        _, query, decision = await self._pipeline.decide(request, incoming)
+        return msgspec.json.encode(explanation(query, decision, incoming.record))

@@ -13,11 +13,12 @@ import msgspec
 import typer
 from httpx_aiohttp import AiohttpTransport
 
-from gateway.admission.keys import Caller
+from gateway.admission.rules import Caller
 from gateway.build import build
 from gateway.cli.output import fail, print_json, print_table, settings_or_fail
 from gateway.cli.serve import prepare_folder
 from gateway.errors import GatewayError
+from gateway.incoming import Incoming
 from gateway.ledger import schema
 from gateway.ledger.record import Record
 from gateway.lifecycle.run import close, prepare_policies, start
@@ -94,9 +95,10 @@ async def _gateway() -> Gateway:
     return build(settings)
 
 
-def _caller() -> tuple[Caller, Record, float]:
+def _incoming() -> Incoming:
     record = Record(id=f"req_cli_{time():.6f}".replace(".", ""), at=time(), route="cli", key_id="cli")
-    return Caller(key_id="cli", role="admin", policy=None, allowed_models=None), record, perf_counter()
+    caller = Caller(key_id="cli", role="admin", policy=None, allowed_models=None)
+    return Incoming(b"", caller, record, perf_counter(), {})
 
 
 async def _explained(request: ChatRequest) -> dict[str, Any]:
@@ -104,9 +106,10 @@ async def _explained(request: ChatRequest) -> dict[str, Any]:
     await start(gateway)
     try:
         await prepare_policies(gateway)
-        caller, record, started = _caller()
+        incoming = _incoming()
+        record = incoming.record
         record.model_requested = request.envelope.model
-        _, query, decision = await gateway.pipeline.decide(request, caller, record, started)
+        _, query, decision = await gateway.pipeline.decide(request, incoming)
         return explanation(query, decision, record)
     except GatewayError as error:
         fail(error.message, code=1)
@@ -119,8 +122,9 @@ async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
     await start(gateway)
     try:
         await prepare_policies(gateway)
-        caller, record, started = _caller()
-        reply = await gateway.pipeline.chat(request, caller, record, started)
+        incoming = _incoming()
+        record = incoming.record
+        reply = await gateway.pipeline.chat(request, incoming)
         async for frame in reply.frames:
             yield frame
         print(f"[{record.model} at {record.endpoint}: {record.reason}]", file=sys.stderr)
@@ -133,7 +137,7 @@ async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
 async def _remote(request: ChatRequest, url: str, key: str) -> AsyncIterator[bytes]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     address = f"{url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"
-    async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=300) as client:
+    async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=300, follow_redirects=False) as client:
         try:
             async with client.stream(
                 "POST", address, content=msgspec.json.encode(request.fields), headers=headers

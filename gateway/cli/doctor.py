@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,14 +18,16 @@ import httpx
 import typer
 from httpx_aiohttp import AiohttpTransport
 
-from gateway.build import build
+from gateway.admission.terms import SecretKeyError
 from gateway.cli.database import database_file
+from gateway.cli.fleet import refusal, usable_fleet
 from gateway.cli.output import print_json, settings_or_fail
 from gateway.cli.serve import LEAST_FREE_BYTES, reachable
 from gateway.ledger import schema
 from gateway.ledger.engine import DatabaseUrlError
 from gateway.ledger.schema import SchemaError
 from gateway.local import embedder_fault, engine_fault
+from gateway.redaction import Redactor
 from gateway.server import PortTaken, open_socket
 from gateway.settings import Settings
 from policies.errors import PolicyError
@@ -103,21 +104,24 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     if not settings.redis_url:
-        yield Finding("redis", True, "not configured; nothing uses it yet")
+        yield Finding("redis", True, "not configured; budgets are kept in the database, limits by each process")
         return
+    from redis import Redis, RedisError
+
+    mend = "start it, or correct FINGERPOST_REDIS_URL (redis://:password@host:6379/0)"
     try:
-        url = httpx.URL(settings.redis_url)
-    except httpx.InvalidURL:
-        yield Finding("redis", False, "FINGERPOST_REDIS_URL is not a URL", "write it like redis://host:6379")
+        with Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+            found = client.info()
+            policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    except (RedisError, OSError, ValueError) as error:
+        reason = "FINGERPOST_REDIS_URL is not a URL" if isinstance(error, ValueError) else type(error).__name__
+        yield Finding("redis", False, f"{reason}: it does not answer as a Redis server", mend)
         return
-    try:
-        with socket.create_connection((url.host, url.port or 6379), timeout=2) as connection:
-            connection.sendall(b"*1\r\n$4\r\nPING\r\n")
-            answer = connection.recv(64).split(b"\r\n")[0].decode(errors="replace")
-    except OSError as error:
-        yield Finding("redis", False, f"{url.host}: {error}", "start it, or correct FINGERPOST_REDIS_URL")
-        return
-    yield Finding("redis", answer.startswith(("+PONG", "-NOAUTH")), answer, "is FINGERPOST_REDIS_URL a Redis server?")
+    evicts = policy != "noeviction"
+    text = f"version {found['redis_version']}" + (
+        f", evicts keys ({policy}): budgets could be forgotten" if evicts else ""
+    )
+    yield Finding("redis", not evicts, text, "set maxmemory-policy noeviction")
 
 
 def _model_files(_: Settings) -> Iterator[Finding]:
@@ -156,7 +160,10 @@ def _is_ours(settings: Settings) -> bool:
 
 def _endpoints(settings: Settings) -> Iterator[Finding]:
     try:
-        fleet = build(settings).fleet
+        fleet = usable_fleet(settings.model_copy(update={"redis_url": ""}))  # that one has its own finding
+    except SecretKeyError as error:
+        yield Finding("secrets", False, "FINGERPOST_SECRET_KEYS can't be used", str(error))
+        return
     except PolicyError as error:
         yield Finding("catalogue", False, str(error), "correct the file that FINGERPOST_CATALOGUE names")
         return
@@ -164,23 +171,27 @@ def _endpoints(settings: Settings) -> Iterator[Finding]:
         "catalogue", bool(fleet.targets), f"{len(fleet.targets)} endpoints enabled", "fingerpost models --all"
     )
     urls = sorted({target.base_url for target in fleet.targets.values() if target.base_url})
-    for url, fault in asyncio.run(_reach(urls)):
+    redact = Redactor()
+    for url, fault in asyncio.run(_reach(settings, urls)):
         yield Finding(
-            "endpoint", fault is None, f"{url}: {fault or 'answers'}", "check the URL, the network and the key"
+            "endpoint", fault is None, redact(f"{url}: {fault or 'answers'}"), "check the URL, the network and the key"
         )
 
 
-async def _reach(urls: list[str]) -> list[tuple[str, str | None]]:
-    """Any HTTP answer will do: the question is whether somebody is there."""
+async def _reach(settings: Settings, urls: list[str]) -> list[tuple[str, str | None]]:
+    """Any HTTP answer will do: the question is whether somebody is there. What the gateway won't call isn't called."""
 
     async def look(client: httpx.AsyncClient, url: str) -> tuple[str, str | None]:
+        refused = await refusal(settings, url)
+        if refused is not None:
+            return url, refused
         try:
             await client.get(url)
         except httpx.HTTPError as error:
             return url, str(error) or type(error).__name__
         return url, None
 
-    async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=5) as client:
+    async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=5, follow_redirects=False) as client:
         return list(await asyncio.gather(*(look(client, url) for url in urls)))
 
 

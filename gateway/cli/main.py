@@ -8,11 +8,29 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import ask, db, doctor, key, models, policy, serve, train
+from gateway.admission.terms import SecretKeyError
+from gateway.cli import (
+    ask,
+    audit,
+    budget,
+    db,
+    doctor,
+    key,
+    limit,
+    models,
+    org,
+    policy,
+    privacy,
+    secrets,
+    serve,
+    team,
+    train,
+)
 from gateway.cli.output import fail
 from gateway.ledger.engine import DatabaseUrlError
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.schema import SchemaError
+from gateway.redis_url import RedisUrlError
 from gateway.server import PortTaken
 from policies.errors import PolicyError
 
@@ -26,7 +44,14 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(db.app, name="db")
 app.add_typer(key.app, name="key")
+app.add_typer(org.app, name="org")
+app.add_typer(team.app, name="team")
+app.add_typer(budget.app, name="budget")
+app.add_typer(limit.app, name="limit")
+app.add_typer(secrets.app, name="secrets")
+app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
+app.add_typer(privacy.app, name="privacy")
 app.command("models")(models.models)
 app.command("route")(ask.route)
 app.command("chat")(ask.chat)
@@ -53,8 +78,10 @@ def main() -> None:
     """Entry point of the console script: what a user can mend ends in one clear line, not in a traceback."""
     try:
         app()
-    except (PolicyError, SchemaError, DatabaseUrlError, PortTaken) as error:
+    except (PolicyError, SchemaError, DatabaseUrlError, SecretKeyError, PortTaken) as error:
         fail(str(error))
+    except RedisUrlError as error:
+        fail(f"FINGERPOST_REDIS_URL: {error}")
     except DatabaseUnavailable as error:
         fail(f"{error}; `fingerpost doctor` looks closer, `fingerpost db upgrade` makes tables")
     except BrokenPipeError:

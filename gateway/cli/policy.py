@@ -52,7 +52,7 @@ def in_force() -> Sourced:
     return with_versions(read)
 
 
-def _author() -> str:
+def author() -> str:
     """Who pushes; a container's user may have no name."""
     try:
         return getuser()
@@ -90,7 +90,9 @@ def push(
     check([path])
     policy = load_policy(path)
     text = path.read_text(encoding="utf-8")
-    row = with_versions(lambda versions: versions.push(policy.name, text, author=_author(), note=note))
+    row = with_versions(
+        lambda versions: versions.push(policy.name, text, author=author(), note=note, actor=f"cli:{author()}")
+    )
     print(f"{policy.name}: database version {row.id}")
 
 

@@ -15,9 +15,11 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from gateway.admission.key_store import KeyStore, Role
+from gateway.admission.grants import Role
+from gateway.admission.key_store import KeyStore
 from gateway.build import build
 from gateway.cli.database import shown
+from gateway.cli.fleet import use_stored_keys
 from gateway.cli.output import fail, settings_or_fail
 from gateway.ledger import schema
 from gateway.ledger.engine import open_engine
@@ -95,6 +97,7 @@ def check_configuration(settings: Settings) -> list[str]:
 
     async def load() -> None:
         try:
+            await use_stored_keys(gateway)
             await gateway.policies.load()
         finally:
             await gateway.engine.dispose()

@@ -7,16 +7,26 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway.providers.base import Provider, Target
+from gateway.redaction import hide_shapes
 from policies.catalogue import ENV_PREFIX, Catalogue, Endpoint, ModelCard, Task
+
+Resolver = Callable[[str], str | None]
+
+
+def _no_secret(_: str) -> str | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All usable targets by endpoint id, and for each endpoint that is not usable the reason."""
+    """All usable targets by endpoint id, and for each endpoint that is not usable the reason.
+
+    Both change in place when a stored key does (`resolve_secrets`); the order is the catalogue's.
+    """
 
     catalogue: Catalogue
-    targets: Mapping[str, Target]
-    disabled: Mapping[str, str]
+    targets: dict[str, Target]
+    disabled: dict[str, str]
 
     def of_model(self, model_id: str) -> tuple[Target, ...]:
         """The usable endpoints of one model."""
@@ -40,42 +50,74 @@ class Fleet:
 def gather(
     catalogue: Catalogue,
     providers: Mapping[str, Provider],
-    resolve: Callable[[str], str | None],
+    resolve: Resolver,
     local_fault: Callable[[ModelCard, Endpoint], str | None],
+    secret: Resolver = _no_secret,
 ) -> Fleet:
-    """Bind each endpoint to its provider; `resolve` looks environment names up, `local_fault` says why not local."""
-    targets: dict[str, Target] = {}
-    disabled: dict[str, str] = {}
+    """Bind each endpoint to its provider; `resolve` looks environment names up, `secret` the names of stored keys,
+    `local_fault` says why not local."""
+    fleet = Fleet(catalogue, {}, {})
     for row in catalogue.endpoint:
-        card = catalogue.card(row.model)
-        fault = _fault(row, providers, resolve)
-        if card is not None and fault is None and row.provider == "local":
-            fault = local_fault(card, row)
-        if card is None or fault is not None:
-            disabled[row.id] = fault or f"model '{row.model}' is not in the catalogue"
+        found = _bound(row, catalogue.card(row.model), providers, resolve, local_fault, secret)
+        if isinstance(found, Target):
+            fleet.targets[row.id] = found
+        else:
+            fleet.disabled[row.id] = found
+    return fleet
+
+
+def resolve_secrets(fleet: Fleet, providers: Mapping[str, Provider], resolve: Resolver, secret: Resolver) -> bool:
+    """Look the stored keys up again and change the fleet in place; whether any endpoint changed.
+
+    Targets whose key is the same stay the same objects. Whoever keeps targets must then ask the fleet again.
+    """
+    before = dict(fleet.targets)
+    fresh = dict(before)
+    for row in fleet.catalogue.endpoint:
+        if row.secret_name is None:
             continue
-        targets[row.id] = Target(
-            endpoint=row,
-            card=card,
-            provider=providers[row.provider],
-            base_url=_resolved(row.base_url, resolve),
-            api_key=_resolved(row.key_ref, resolve),
-        )
-    return Fleet(catalogue, targets, disabled)
+        found = _bound(row, fleet.catalogue.card(row.model), providers, resolve, lambda *_: None, secret)
+        fresh.pop(row.id, None)
+        fleet.disabled.pop(row.id, None)
+        if isinstance(found, Target):
+            fresh[row.id] = before[row.id] if before.get(row.id) == found else found
+        else:
+            fleet.disabled[row.id] = found
+    fleet.targets.clear()
+    fleet.targets.update({row.id: fresh[row.id] for row in fleet.catalogue.endpoint if row.id in fresh})
+    return fresh != before
 
 
-def _fault(row: Endpoint, providers: Mapping[str, Provider], resolve: Callable[[str], str | None]) -> str | None:
+def _bound(
+    row: Endpoint,
+    card: ModelCard | None,
+    providers: Mapping[str, Provider],
+    resolve: Resolver,
+    local_fault: Callable[[ModelCard, Endpoint], str | None],
+    secret: Resolver,
+) -> Target | str:
+    """The endpoint with its references resolved, or why it can't be used."""
+    if card is None:
+        return f"model '{row.model}' is not in the catalogue"
+    api_key = secret(row.secret_name) if row.secret_name else _resolved(row.key_ref, resolve)
+    fault = _fault(row, providers, resolve) or _url_fault(row, resolve) or _key_fault(row, api_key)
+    if fault is None and row.provider == "local":
+        fault = local_fault(card, row)
+    if fault is not None:
+        return fault
+    return Target(row, card, providers[row.provider], _resolved(row.base_url, resolve), api_key)
+
+
+def _fault(row: Endpoint, providers: Mapping[str, Provider], resolve: Resolver) -> str | None:
     if not row.enabled:
         return "switched off in the catalogue (enabled = false)"
     if row.provider not in providers:
         return f"provider '{row.provider}' is not known; known: {', '.join(sorted(providers))}"
     unset = [name for name in row.env_names() if not resolve(name)]
-    if unset:
-        return f"needs {' and '.join(unset)} in the environment"
-    return _url_fault(row, resolve) or _key_fault(row, resolve)
+    return f"needs {' and '.join(unset)} in the environment" if unset else None
 
 
-def _url_fault(row: Endpoint, resolve: Callable[[str], str | None]) -> str | None:
+def _url_fault(row: Endpoint, resolve: Resolver) -> str | None:
     url = _resolved(row.base_url, resolve)
     if url is None:
         return None
@@ -85,17 +127,21 @@ def _url_fault(row: Endpoint, resolve: Callable[[str], str | None]) -> str | Non
             return None
     except ValueError:
         pass
-    return f"its base_url must be a URL such as http://host:port/v1, not '{url[:80]}'"
+    # As the catalogue has it, not what a reference leads to: clients read this, and a mix-up puts a key there.
+    return f"its base_url must be a URL such as http://host:port/v1, not '{hide_shapes(row.base_url or '')[:80]}'"
 
 
-def _key_fault(row: Endpoint, resolve: Callable[[str], str | None]) -> str | None:
-    key = _resolved(row.key_ref, resolve)
+def _key_fault(row: Endpoint, key: str | None) -> str | None:
+    name = row.secret_name
+    if name is not None and key is None:
+        return f"needs the secret {name}: fingerpost secrets set {name}"
     if key is None or (key.isascii() and key.isprintable() and " " not in key):
         return None
-    return f"the value of {(row.key_ref or '').removeprefix(ENV_PREFIX)} holds letters that no key has: paste it again"
+    shown = name or (row.key_ref or "").removeprefix(ENV_PREFIX)
+    return f"the value of {shown} holds letters that no key has: paste it again"
 
 
-def _resolved(value: str | None, resolve: Callable[[str], str | None]) -> str | None:
+def _resolved(value: str | None, resolve: Resolver) -> str | None:
     if value is not None and value.startswith(ENV_PREFIX):
         return resolve(value.removeprefix(ENV_PREFIX))
     return value

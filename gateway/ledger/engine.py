@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -73,8 +73,19 @@ def open_engine(
     options = _options(url, command_timeout_s)
     engine = create_async_engine(url, hide_parameters=True, pool_timeout=CONNECT_TIMEOUT_S, **options)
     if engine.dialect.name == "sqlite":
-        _prepare_sqlite(engine, busy_timeout_s)
+        _prepare_sqlite(engine.sync_engine, busy_timeout_s)
     return engine
+
+
+def blocking_twin(engine: AsyncEngine, busy_timeout_s: float) -> Engine:
+    """The same SQLite file through the blocking driver, for a thread that carries out whole transactions.
+
+    (The async one hands each part of each statement to its thread and back, which costs ten times the work itself.)
+    The caller disposes of it.
+    """
+    twin = create_engine(engine.url.set(drivername="sqlite+pysqlite"), hide_parameters=True)
+    _prepare_sqlite(twin, busy_timeout_s)
+    return twin
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:
@@ -122,10 +133,9 @@ def _options(url: URL, command_timeout_s: float | None) -> dict[str, Any]:
     return {"connect_args": connect_args, "pool_pre_ping": True}
 
 
-def _prepare_sqlite(engine: AsyncEngine, busy_timeout_s: int) -> None:
+def _prepare_sqlite(sync: Engine, busy_timeout_s: float) -> None:
     """Take transaction control from the driver, whose own way commits before DDL and never begins for SELECT."""
-    sync = engine.sync_engine
-    path = sqlite_file(engine.url)
+    path = sqlite_file(sync.url)
 
     @event.listens_for(sync, "do_connect")
     def _before_connect(*_: object) -> None:
@@ -136,7 +146,7 @@ def _prepare_sqlite(engine: AsyncEngine, busy_timeout_s: int) -> None:
     def _on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"PRAGMA busy_timeout={busy_timeout_s * 1000}", *_PRAGMAS):
+        for pragma in (f"PRAGMA busy_timeout={int(busy_timeout_s * 1000)}", *_PRAGMAS):
             cursor.execute(pragma)
         cursor.close()
 

@@ -18,6 +18,13 @@ class Record:
     at: float
     route: str
     key_id: str | None = None
+    team_id: str | None = None
+    organisation_id: str | None = None
+    end_user: str | None = None
+    tags: list[str] | None = None
+    session: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
     policy: str | None = None
     policy_sha256: str | None = None
     category: str | None = None
@@ -41,9 +48,15 @@ class Record:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    images: int | None = None
     usage_estimated: bool = False
     cost_nanousd: int | None = None
+    reserved_nanousd: int | None = None
+    price_since: str | None = None
+    budget_exhausted: bool = False
     embed_ms: float | None = None
     route_ms: float | None = None
     first_byte_ms: float | None = None

@@ -31,7 +31,7 @@ MAX_STATUS: Final = 2**31 - 1
 MAX_JSON_BYTES: Final = 256 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
-_LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, "id": 200, "key_id": 200, "model": 200}
+_LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, "id": 200, "key_id": 200, "model": 200, "end_user": 200}
 _REPLACEMENT: Final = "\ufffd"
 
 

@@ -15,13 +15,16 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
+    text,
 )
 
 NAMING: Final = {
@@ -32,6 +35,11 @@ NAMING: Final = {
     "pk": "pk_%(table_name)s",
 }
 
+LIVING: Final = "revoked_at IS NULL"
+NAMED: Final = "end_user IS NOT NULL"
+SCOPES: Final = "scope IN ('organisation', 'team', 'key', 'model', 'tag')"
+WINDOWS: Final = "\"window\" IN ('total', 'calendar', 'rolling')"
+
 metadata: Final = MetaData(naming_convention=NAMING)
 
 request_log: Final = Table(
@@ -41,6 +49,13 @@ request_log: Final = Table(
     Column("at", Double, nullable=False),
     Column("route", Text, nullable=False),
     Column("key_id", Text),
+    Column("team_id", Text),
+    Column("organisation_id", Text),
+    Column("end_user", Text),
+    Column("tags", JSON(none_as_null=True)),
+    Column("session", Text),
+    Column("trace_id", Text),
+    Column("span_id", Text),
     Column("policy", Text),
     Column("policy_sha256", Text),
     Column("category", Text),
@@ -64,9 +79,15 @@ request_log: Final = Table(
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
+    Column("audio_tokens", BigInteger),
+    Column("images", BigInteger),
     Column("usage_estimated", Boolean, nullable=False, server_default=false()),
     Column("cost_nanousd", BigInteger),
+    Column("reserved_nanousd", BigInteger),
+    Column("price_since", Text),
+    Column("budget_exhausted", Boolean, nullable=False, server_default=false()),
     Column("embed_ms", Double),
     Column("route_ms", Double),
     Column("first_byte_ms", Double),
@@ -76,9 +97,42 @@ request_log: Final = Table(
     Index(None, "at"),
     Index(None, "key_id", "at"),
     Index(None, "model", "at"),
+    # Partial, since most requests name no end user and then need not pay for it.
+    Index(None, "end_user", "at", sqlite_where=text(NAMED), postgresql_where=text(NAMED)),
+)
+
+# The name of what was revoked is free again.
+organisation: Final = Table(
+    "organisation",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("policy", Text),
+    Column("allowed_models", JSON(none_as_null=True)),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("metadata", JSON(none_as_null=True), nullable=False),
+    Index(None, "name", unique=True, sqlite_where=text(LIVING), postgresql_where=text(LIVING)),
+)
+
+team: Final = Table(
+    "team",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("organisation_id", Text, ForeignKey("organisation.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("policy", Text),
+    Column("allowed_models", JSON(none_as_null=True)),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("metadata", JSON(none_as_null=True), nullable=False),
+    Index(None, "organisation_id", "name", unique=True, sqlite_where=text(LIVING), postgresql_where=text(LIVING)),
 )
 
 # No foreign key leads here from request_log: a record must be storable when its key is long gone.
+# `root_id` is the first key of the line that this one was rotated from (NULL: itself): budgets and limits follow it.
 api_key: Final = Table(
     "api_key",
     metadata,
@@ -92,6 +146,116 @@ api_key: Final = Table(
     Column("expires_at", Double),
     Column("revoked_at", Double),
     Column("metadata", JSON(none_as_null=True), nullable=False),
+    Column("team_id", Text, ForeignKey("team.id")),
+    Column("root_id", Text),
+    Column("rotated_to", Text),
+)
+
+# `scope_id` is an id of organisation, team or key (of a rotated key: its root's), a model's id, or a tag.
+budget: Final = Table(
+    "budget",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, CheckConstraint(SCOPES, name="scope"), nullable=False),
+    Column("scope_id", Text, nullable=False),
+    Column("limit_nanousd", BigInteger, nullable=False),
+    Column("window", Text, CheckConstraint(WINDOWS, name="window"), nullable=False),
+    Column("period", Text),
+    Column("window_s", BigInteger),
+    Column("hard", Boolean, nullable=False),
+    Column("webhook_url", Text),
+    Column("created_at", Double, nullable=False),
+    Index(None, "scope", "scope_id"),
+)
+
+rate_limit: Final = Table(
+    "rate_limit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("scope", Text, CheckConstraint(SCOPES, name="scope"), nullable=False),
+    Column("scope_id", Text, nullable=False),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("concurrent_requests", BigInteger),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("scope", "scope_id"),
+)
+
+# What was spent in each stretch of time: all there is where SQL keeps the gauges, a copy where Redis does.
+# No foreign key: what was spent stays known when its budget is long gone.
+budget_spend: Final = Table(
+    "budget_spend",
+    metadata,
+    Column("budget_id", Text, primary_key=True),
+    Column("bucket_start", BigInteger, primary_key=True),
+    Column("spent_nanousd", BigInteger, nullable=False),
+)
+
+# Only where SQL keeps the gauges. `budget_lock` is what transactions queue at; `reserved` sums the leases' parts.
+budget_lock: Final = Table(
+    "budget_lock",
+    metadata,
+    Column("budget_id", Text, primary_key=True),
+    Column("reserved_nanousd", BigInteger, nullable=False),
+)
+
+lease: Final = Table(
+    "lease",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", Double, nullable=False),
+    Column("reserved_nanousd", BigInteger, nullable=False),
+    Column("buckets", JSON(none_as_null=True), nullable=False),
+    Index(None, "expires_at"),
+)
+
+# A row tells running gateways that something they keep in memory has changed.
+change: Final = Table(
+    "change",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+provider_secret: Final = Table(
+    "provider_secret",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("rotated_at", Double),
+)
+
+# Append-only; each row's hash covers the row and the hash before it.
+audit_log: Final = Table(
+    "audit_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous_sha256", Text, nullable=False, unique=True),
+    Column("sha256", Text, nullable=False),
+)
+
+# Conversations that `previous_response_id` may refer to.
+stored_response: Final = Table(
+    "stored_response",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("end_user", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("previous_id", Text),
+    Column("body", Text, nullable=False),
+    Column("items", Text, nullable=False),
+    Index(None, "expires_at"),
 )
 
 policy_version: Final = Table(

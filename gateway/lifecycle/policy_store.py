@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.cache.categories import Categoriser
 from gateway.dispatch.fleet import Fleet
@@ -42,8 +42,11 @@ def activate(policy: Policy, source: str, fleet: Fleet) -> ActivePolicy:
         router = router_class(policy.router.kind).from_spec(policy.router)
     except ValueError as error:
         raise PolicyError([Problem(source, None, "router", str(error), "correct the [router] table")]) from error
-    targets = tuple(target for target in fleet.chat_targets() if policy.allows(target.card.id))
-    return ActivePolicy(policy, policy.sha256(), source, router, Categoriser(policy), targets)
+    return ActivePolicy(policy, policy.sha256(), source, router, Categoriser(policy), _targets(policy, fleet))
+
+
+def _targets(policy: Policy, fleet: Fleet) -> tuple[Target, ...]:
+    return tuple(target for target in fleet.chat_targets() if policy.allows(target.card.id))
 
 
 class PolicyStore:
@@ -70,6 +73,12 @@ class PolicyStore:
     def use(self, found: Sourced) -> None:
         """Put these policies in force, all or none; `PolicyError` where any of them is wrong."""
         self._active = {name: activate(policy, source, self._fleet) for name, (policy, source) in found.items()}
+
+    def rebind(self) -> None:
+        """Take the fleet's endpoints anew, after some were enabled, disabled or given another key."""
+        self._active = {
+            name: replace(active, targets=_targets(active.policy, self._fleet)) for name, active in self._active.items()
+        }
 
     async def refresh(self) -> list[str]:
         """Read the sources again; wrong ones are refused and the old stay. Names of what changed."""

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.ledger.engine import writing
+from gateway.ledger.acts import POLICY, Change, acting
 from gateway.ledger.faults import asking
 from gateway.ledger.tables import policy_version
 
@@ -37,14 +37,18 @@ class PolicyVersions:
         self._seen: tuple[Any, ...] | None = None
         self._latest: dict[str, VersionRow] = {}
 
-    async def push(self, name: str, body: str, author: str, note: str) -> VersionRow:
-        """Add a version, which is then the latest of its name; a rollback is a push of the older body."""
+    async def push(self, name: str, body: str, author: str, note: str, *, actor: str | None = None) -> VersionRow:
+        """Add a version, which is then the latest of its name; a rollback is a push of the older body.
+
+        `actor` is who stands in the audit log, the author unless given.
+        """
         sha256 = hashlib.sha256(body.encode()).hexdigest()
         values = {"name": name, "body": body, "sha256": sha256, "author": author, "note": note}
         statement = insert(policy_version).values(**values, created_at=time.time()).returning(policy_version)
-        with asking():
-            async with writing(self._engine).begin() as connection:
-                return _version((await connection.execute(statement)).one())
+        async with acting(self._engine, actor or author) as act:
+            row = _version((await act.connection.execute(statement)).one())
+            await act.done("policy.push", name, {"version": row.id, "sha256": sha256}, Change(POLICY, name))
+        return row
 
     async def latest(self) -> dict[str, VersionRow]:
         """The latest version of each name; cheap to ask again and again, since bodies are read only after a push."""

@@ -7,17 +7,21 @@ import gc
 import logging
 
 from gateway.ledger.faults import DatabaseUnavailable
+from gateway.ledger.privacy import sweep
 from gateway.state import Gateway
 from local_runtime.embedders.errors import EmbedderError
 
 log = logging.getLogger(__name__)
 POLICY_POLL_S = 1.0
 GAUGES_EVERY_S = 1.0
+WEBHOOKS_S = 2.0
 
 
 async def start(gateway: Gateway) -> None:
     """Open the ledger, read the policies, load local models; `PolicyError` where a policy is wrong."""
     await gateway.ledger.start()
+    await gateway.admission.start()
+    await gateway.changes.poll()
     await _load_policies(gateway)
     if gateway.settings.preload:
         await preload(gateway)
@@ -26,9 +30,18 @@ async def start(gateway: Gateway) -> None:
         await prepare_policies(gateway)
     else:
         gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
+    gateway.tasks.append(asyncio.create_task(gateway.changes.run()))
+    gateway.tasks.append(asyncio.create_task(_learn(gateway)))
+    if gateway.shared_health is not None:
+        await gateway.shared_health.start()
+    if gateway.tracer is not None:
+        gateway.tasks.append(asyncio.create_task(gateway.tracer.run()))
+    gateway.metrics.watch("admission", "Leases, refusals and outages of admission.", lambda: _admission_gauges(gateway))
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
     gateway.tasks.append(asyncio.create_task(_refresh_gauges(gateway)))
+    gateway.tasks.append(asyncio.create_task(sweep(gateway.engine, gateway.settings.prompt_retention_days)))
     _spare_collector()
+    gateway.leaving.watch()
     gateway.ready = True
 
 
@@ -43,17 +56,37 @@ def _spare_collector() -> None:
 
 
 async def close(gateway: Gateway) -> None:
-    """Stop watching, close providers, then drain the ledger last, so that late records still arrive."""
+    """Stop watching, settle reservations, close providers, then drain the ledger last: late records still arrive."""
     gateway.ready = False
+    gateway.leaving.release()
     for task in gateway.tasks:
         task.cancel()
     await asyncio.gather(*gateway.tasks, return_exceptions=True)
+    grace_s = gateway.settings.grace_s
+    if gateway.shared_health is not None:
+        await gateway.shared_health.close()
+    await gateway.admission.close(grace_s)
+    await gateway.webhooks.close(WEBHOOKS_S)
+    if gateway.tracer is not None:
+        await gateway.tracer.flush()
     for provider in gateway.providers.values():
         await provider.close()
     if gateway.local.embedder is not None:
         await gateway.local.embedder.close()
-    await gateway.ledger.drain(gateway.settings.grace_s)
+    if gateway.lines is not None:
+        gateway.lines.flush()
+    if gateway.link is not None:
+        await gateway.link.close()
+    await gateway.ledger.drain(grace_s)
     await gateway.engine.dispose()
+
+
+async def _learn(gateway: Gateway) -> None:
+    """Estimates begin with what the ledger remembers; without a database they learn from the calls to come."""
+    try:
+        await gateway.estimates.seed(gateway.engine, gateway.fleet.models())
+    except DatabaseUnavailable as error:
+        log.warning("estimates begin without the ledger's memory: %s", error)
 
 
 async def _load_policies(gateway: Gateway) -> None:
@@ -103,3 +136,10 @@ def _ledger_gauges(gateway: Gateway) -> dict[str, float]:
         "torn": stats.torn,
         "database_up": float(stats.database_up),
     }
+
+
+def _admission_gauges(gateway: Gateway) -> dict[str, float]:
+    found = {**gateway.admission.stats(), **gateway.webhooks.stats()}
+    if gateway.link is not None:
+        found["redis_up"] = float(gateway.link.state.up)
+    return found

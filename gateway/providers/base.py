@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,12 @@ import numpy.typing as npt
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
+from gateway.wire.rerank_request import RerankRequest
 from local_runtime.base import Delta, Sampling
 from policies.catalogue import Endpoint, ModelCard
+
+# Providers whose endpoints have a dialect of their own.
+NATIVE = {"anthropic": "messages"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class Target:
         """The name the upstream knows this model by."""
         return self.endpoint.wire_model or self.card.id
 
+    def speaks(self, dialect: str) -> bool:
+        """Whether a request of this dialect can be sent as it is."""
+        return dialect in self.endpoint.dialects or NATIVE.get(self.endpoint.provider) == dialect
+
 
 class TextEngine(Protocol):
     """What providers need of `local_runtime.engine.Engine`."""
@@ -45,6 +53,22 @@ class Vectors(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
     async def count_tokens(self, texts: Sequence[str]) -> int: ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A provider that can tell the tokens of a prompt without answering it."""
+
+    async def count_tokens(self, request: ChatRequest, target: Target) -> int:
+        """Prompt tokens as this endpoint counts them; raises as `Provider.open` does."""
+
+
+@runtime_checkable
+class Reranks(Protocol):
+    """A provider that orders documents by their relevance."""
+
+    async def rerank(self, request: RerankRequest, target: Target) -> bytes:
+        """Answer a rerank request with the JSON body in Cohere's and Jina's form; raises as `Provider.open` does."""
 
 
 class Provider(Protocol):

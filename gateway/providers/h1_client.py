@@ -7,17 +7,22 @@ compression. Why it exists, and what it costs beside a full client: docs/decisio
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from gateway.errors import AddressForbidden, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from gateway.outbound import AddressRefused, OutboundGuard
 from gateway.providers.h1_connection import H1Connection, H1Reply, Stale
 from gateway.providers.http import Timeouts
 
+log = logging.getLogger(__name__)
+
 IDLE_S = 30.0
+SAY_AGAIN_S = 60.0
 MAX_IDLE_PER_ORIGIN = 512
 
 
@@ -33,11 +38,13 @@ class Origin:
 class H1Client:
     """One pool for all upstreams, last used first; belongs to one event loop."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, guard: OutboundGuard | None = None) -> None:
         self._tls = tls
+        self._guard = guard or OutboundGuard.from_text("loopback")
         self._addresses: dict[str, tuple[Origin, bytes]] = {}
         self._idle: dict[Origin, deque[H1Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._told: dict[Origin, float] = {}
         self._closed = False
 
     async def open(self, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> H1Reply:
@@ -93,22 +100,44 @@ class H1Client:
         return None
 
     async def _connect(self, origin: Origin, timeouts: Timeouts) -> H1Connection:
-        loop = asyncio.get_running_loop()
-        tls = self._context() if origin.scheme == "https" else None
+        """A connection to an address that the guard has seen: the name is not resolved a second time."""
         try:
             async with asyncio.timeout(min(timeouts.connect_s, timeouts.total_s)):
+                return await self._first_that_answers(origin, await self._guard.resolve(origin.host, origin.port))
+        except TimeoutError as error:
+            raise UpstreamTimeout("The upstream did not accept a connection in time.") from error
+        except AddressRefused as error:
+            self._tell(origin, error)
+            # Not a word of addresses: clients see this.
+            raise AddressForbidden("The upstream's address is not one that may be called.") from None
+        except (OSError, UnicodeError) as error:
+            raise _unreachable(error) from error
+
+    async def _first_that_answers(self, origin: Origin, addresses: list[str]) -> H1Connection:
+        loop = asyncio.get_running_loop()
+        tls = self._context() if origin.scheme == "https" else None
+        failure: OSError | None = None
+        for address in addresses:
+            try:
                 _, connection = await loop.create_connection(
                     lambda: H1Connection(loop, lambda one: self._release(origin, one)),
-                    origin.host,
+                    address,
                     origin.port,
                     ssl=tls,
                     server_hostname=origin.host if tls else None,
                 )
-        except TimeoutError as error:
-            raise UpstreamTimeout("The upstream did not accept a connection in time.") from error
-        except (OSError, UnicodeError) as error:
-            raise _unreachable(error) from error
-        return connection
+            except OSError as error:
+                failure = error
+            else:
+                return connection
+        raise failure or OSError(f"{origin.host} has no address")
+
+    def _tell(self, origin: Origin, error: AddressRefused) -> None:
+        """The operator reads why, once a minute for each address that the catalogue or a webhook names."""
+        now = asyncio.get_running_loop().time()
+        if self._told.get(origin, -SAY_AGAIN_S) + SAY_AGAIN_S <= now:
+            self._told[origin] = now
+            log.error("a call was refused before it was made: %s", error)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -24,9 +24,11 @@ from gateway.errors import (
 from gateway.providers.base import Target, TextEngine, Vectors
 from gateway.providers.find import Supplies
 from gateway.providers.local_chat import ChatWriter
+from gateway.wire.chat_plain import plain
 from gateway.wire.chat_request import ChatEnvelope, ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest, embeddings_reply
 from gateway.wire.reply import Reply
+from gateway.wire.rerank_request import KNOWN, RerankRequest, rerank_reply
 from local_runtime import base as runtime
 from local_runtime.embedders.errors import EmbedderError
 from policies.catalogue import ModelCard, Task
@@ -57,6 +59,8 @@ class LocalProvider:
         self._loading: dict[str, asyncio.Task[TextEngine]] = {}
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
+        if request.native_only is not None:
+            raise UnsupportedCapability(request.native_only)
         engine = await self.engine(target.wire_model)
         envelope = request.envelope
         if envelope.response_format is not None and envelope.response_format.type != "text":
@@ -94,6 +98,31 @@ class LocalProvider:
             raise UpstreamUnavailable(f"The embedder can't answer: {error}.") from error
         return embeddings_reply(vectors, target.card.id, tokens, request.envelope.encoding_format)
 
+    async def rerank(self, request: RerankRequest, target: Target) -> bytes:
+        """Cosines of query and documents, each embedded alone."""
+        beyond = next(
+            (name for name, raw in request.fields.items() if name not in KNOWN and bytes(raw) != b"null"), None
+        )
+        if beyond is not None:
+            raise UnsupportedCapability(f"'{beyond[:40]}' is not known to this model.", param=beyond)
+        if self._embedder is None:
+            raise UpstreamUnavailable("No embedder is installed: pip install 'fingerpost[local]'.")
+        texts = [request.envelope.query, *request.texts]
+        try:
+            vectors = await self._embedder.embed(texts)
+            tokens = await self._embedder.count_tokens(texts)
+        except EmbedderError as error:
+            raise UpstreamUnavailable(f"The embedder can't answer: {error}.") from error
+        return rerank_reply(request, (vectors[1:] @ vectors[0]).tolist(), target.card.id, tokens)
+
+    async def count_tokens(self, request: ChatRequest, target: Target) -> int:
+        """Prompt tokens of a chat, its template included."""
+        engine = await self.engine(target.wire_model)
+        try:
+            return len(await self._encode(engine, request))
+        except (ValueError, runtime.GenerationError) as error:
+            raise _mapped(error) from error
+
     async def engine(self, source: str) -> TextEngine:
         """The engine of a source, loading it if this is the first call; concurrent callers share one load."""
         ready = self._engines.get(source)
@@ -124,6 +153,8 @@ class LocalProvider:
             await asyncio.to_thread(engine.close)
 
     async def _encode(self, engine: TextEngine, request: ChatRequest) -> list[int]:
+        if request.original is not None:
+            request = plain(request)
         messages = msgspec.json.decode(request.fields["messages"], type=list[dict[str, Any]])
         for message in messages:
             if message["role"] == "developer":

@@ -1,4 +1,4 @@
-"""Any upstream that speaks OpenAI's dialect over HTTP: most vendors, vLLM, Ollama, llama.cpp, another Fingerpost."""
+"""Any upstream that speaks OpenAI's dialects over HTTP: most vendors, vLLM, Ollama, llama.cpp, another Fingerpost."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 
-from gateway.errors import UpstreamBroken, UpstreamError
+from gateway.errors import UnsupportedCapability, UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
 from gateway.providers.find import Supplies
 from gateway.providers.http import HttpClient, HttpReply, Timeouts
-from gateway.providers.refusal import error_detail, refusal
-from gateway.wire.chat_request import ChatRequest
+from gateway.providers.openai_native import PATHS, native_body, response_events, spoken_here
+from gateway.providers.refusal import error_detail, refusal, unexpected
+from gateway.wire.chat_plain import plain
+from gateway.wire.chat_request import ChatRequest, Original
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
-from gateway.wire.sse import DONE, EventCutter, ends, payload_of
-
-EVENT_LIMIT = 8 * 1024 * 1024
+from gateway.wire.rerank_request import RerankRequest
+from gateway.wire.sse import DONE, EVENT_LIMIT, EventCutter, ends, payload_of
 
 
 def provide(supplies: Supplies) -> OpenAIProvider:
@@ -30,16 +31,39 @@ class OpenAIProvider:
     def __init__(self, client: HttpClient, reply_limit: int) -> None:
         self._client = client
         self._reply_limit = reply_limit
-        self._prepared: dict[str, tuple[str, dict[str, str], Timeouts]] = {}
+        self._prepared: dict[str, tuple[Target, str, dict[str, str], Timeouts]] = {}
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
-        reply = await self._post("/chat/completions", request.wire_body(target.wire_model), target, request.stream)
+        if request.original is not None:
+            native = spoken_here(request, target.endpoint)
+            if native is not None:
+                return await self._open_native(request, native, target)
+        if request.native_only is not None:
+            raise UnsupportedCapability(request.native_only)
+        if "chat" not in target.endpoint.dialects:
+            raise UnsupportedCapability(f"'{target.endpoint.id}' takes {' and '.join(target.endpoint.dialects)} only.")
+        if request.original is not None:
+            request = plain(request, target.base_url)
+        body = request.wire_body(target.wire_model)
+        reply = await self._post("/chat/completions", body, target, request.stream, request.upstream_headers)
         if request.stream:
             return Reply(frames=_events(reply, target.api_key), stream=True)
         return Reply(frames=_whole(reply, self._reply_limit), stream=False)
 
+    async def _open_native(self, request: ChatRequest, native: Original, target: Target) -> Reply:
+        body = native_body(request, native, target.wire_model)
+        reply = await self._post(PATHS[native.dialect], body, target, request.stream, request.upstream_headers)
+        if not request.stream:
+            return Reply(frames=_whole(reply, self._reply_limit), stream=False, dialect=native.dialect)
+        events = response_events if native.dialect == "responses" else _events
+        return Reply(frames=events(reply, target.api_key), stream=True, dialect=native.dialect)
+
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
         reply = await self._post("/embeddings", request.wire_body(target.wire_model), target, stream=False)
+        return await reply.read(self._reply_limit)
+
+    async def rerank(self, request: RerankRequest, target: Target) -> bytes:
+        reply = await self._post("/rerank", request.wire_body(target.wire_model), target, stream=False)
         return await reply.read(self._reply_limit)
 
     async def warm(self, target: Target) -> None:
@@ -48,8 +72,15 @@ class OpenAIProvider:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _post(self, path: str, body: bytes, target: Target, stream: bool) -> HttpReply:
-        base_url, headers, timeouts = self._prepared.get(target.endpoint.id) or self._prepare(target)
+    async def _post(
+        self, path: str, body: bytes, target: Target, stream: bool, passed_on: tuple[tuple[str, str], ...] = ()
+    ) -> HttpReply:
+        prepared = self._prepared.get(target.endpoint.id)
+        if prepared is None or prepared[0] is not target:  # another one has another key
+            prepared = self._prepare(target)
+        _, base_url, headers, timeouts = prepared
+        if passed_on:
+            headers = {**headers, **dict(passed_on)}
         reply = await self._client.open(base_url + path, headers, body, timeouts)
         if reply.status != 200:
             raise await refusal(reply, target.api_key)
@@ -57,16 +88,16 @@ class OpenAIProvider:
         kind = reply.header("Content-Type")
         if expected not in kind.lower():
             reply.cancel()
-            raise UpstreamBroken(f"The upstream answered with {kind[:80] or 'nothing'} where {expected} was expected.")
+            raise unexpected(kind, expected, target.api_key)
         return reply
 
-    def _prepare(self, target: Target) -> tuple[str, dict[str, str], Timeouts]:
+    def _prepare(self, target: Target) -> tuple[Target, str, dict[str, str], Timeouts]:
         row = target.endpoint
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fingerpost"}
         if target.api_key:
             headers["Authorization"] = f"Bearer {target.api_key}"
         timeouts = Timeouts(row.connect_timeout_s, row.first_byte_timeout_s, row.idle_timeout_s, row.total_timeout_s)
-        prepared = ((target.base_url or "").rstrip("/"), headers, timeouts)
+        prepared = (target, (target.base_url or "").rstrip("/"), headers, timeouts)
         self._prepared[row.id] = prepared
         return prepared
 

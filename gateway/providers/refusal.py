@@ -51,6 +51,12 @@ async def refusal(reply: HttpReply, secret: str | None) -> GatewayError:
     return UpstreamError(f"The upstream answered {status}.")
 
 
+def unexpected(kind: str, expected: str, secret: str | None) -> UpstreamBroken:
+    """The error for an answer of another content type than the one that was asked for."""
+    shown = _text(kind, secret) or "nothing"
+    return UpstreamBroken(f"The upstream answered with {shown[:80]} where {expected} was expected.")
+
+
 def error_detail(body: bytes, secret: str | None) -> dict[str, str | None]:
     """The error object inside an upstream's body, in OpenAI's shape, whatever dress it came in."""
     try:
@@ -89,7 +95,8 @@ def _text(value: object, secret: str | None) -> str | None:
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text[:2000].replace(secret, "[redacted]") if secret else text[:2000]
+    # Blotted out before it is cut, so that no half of it stays.
+    return (text.replace(secret, "[redacted]") if secret else text)[:2000]
 
 
 async def _body(reply: HttpReply) -> bytes:

@@ -20,6 +20,9 @@ Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class Part(Struct):
     """One content part; only what the gateway looks at."""
 
@@ -52,7 +55,7 @@ class ResponseFormat(Struct):
 class ChatEnvelope(Struct):
     """The fields the gateway validates; bounds are OpenAI's."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    model: ModelName
     messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -76,14 +79,43 @@ class ChatEnvelope(Struct):
     top_k: Annotated[int, Meta(ge=-1)] | None = None
     min_p: Unit | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    models: Annotated[list[ModelName], Meta(min_length=1, max_length=16)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The request as it came in, where that was another dialect than chat: its top-level fields as raw JSON.
+
+    `headers` are those of its own dialect that an endpoint of that dialect may be sent too.
+    """
+
+    dialect: str
+    fields: dict[str, Raw]
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A validated chat request with its raw top-level fields in their order."""
+    """A validated chat request with its raw top-level fields in their order; what all other dialects become.
+
+    `original` is what an endpoint that speaks the client's own dialect is sent instead. `upstream_headers` travel on
+    (trace context only). `cap_tokens` is a bound on output that a hard budget sets beside the caller's own.
+    `native_only` says what only an endpoint of the client's own dialect can be told; others refuse with it. `written`
+    is how many answers are written where the envelope's `n` does not say.
+    """
 
     envelope: ChatEnvelope
     fields: dict[str, Raw]
+    original: Original | None = None
+    upstream_headers: tuple[tuple[str, str], ...] = ()
+    cap_tokens: int | None = None
+    native_only: str | None = None
+    written: int | None = None
+
+    @property
+    def choices(self) -> int:
+        """How many answers the upstream writes; a bound on output holds for each of them."""
+        return self.written or self.envelope.n or 1
 
     @property
     def stream(self) -> bool:
@@ -104,9 +136,21 @@ class ChatRequest:
         """The body for an OpenAI-compatible upstream: the model's wire name, and usage asked of every stream."""
         fields = dict(self.fields)
         fields["model"] = Raw(msgspec.json.encode(wire_model))
+        if self.envelope.models is not None:
+            del fields["models"]
+        if self.cap_tokens is not None:
+            self._cap(fields, self.cap_tokens)
         if self.stream and not self.wants_usage:
             fields["stream_options"] = self._options_with_usage()
         return msgspec.json.encode(fields)
+
+    def _cap(self, fields: dict[str, Raw], cap_tokens: int) -> None:
+        """Lower the caller's own bound, by the name it used, or set one."""
+        name = "max_tokens" if self.envelope.max_tokens is not None else "max_completion_tokens"
+        if "max_tokens" not in fields and "max_completion_tokens" not in fields:
+            name = "max_tokens"
+        given = self.max_output_tokens
+        fields[name] = Raw(msgspec.json.encode(min(cap_tokens, given or cap_tokens)))
 
     def _options_with_usage(self) -> Raw:
         raw = self.fields.get("stream_options")
@@ -162,6 +206,12 @@ def content_kinds(envelope: ChatEnvelope) -> frozenset[ContentKind]:
         if isinstance(message.content, list):
             kinds.update(_KINDS[part.type] for part in message.content if part.type in _KINDS)
     return frozenset(kinds)
+
+
+def media_parts(envelope: ChatEnvelope) -> int:
+    """How many pictures, sounds and files the messages hold."""
+    lists = (message.content for message in envelope.messages if isinstance(message.content, list))
+    return sum(part.type in _KINDS for parts in lists for part in parts)
 
 
 def text_of(message: Message) -> str:

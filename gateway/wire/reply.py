@@ -45,9 +45,10 @@ class OneFrame:
 
 @dataclass(slots=True)
 class Reply:
-    """An opened answer; whoever holds it must exhaust or close `frames`."""
+    """An opened answer in a dialect; whoever holds it must exhaust or close `frames`."""
 
     frames: Frames
     stream: bool
+    dialect: str = "chat"
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)

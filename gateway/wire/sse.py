@@ -8,6 +8,8 @@ from __future__ import annotations
 from gateway.errors import UpstreamBroken
 
 DONE = b"data: [DONE]\n\n"
+# The most bytes that one event of an upstream may have.
+EVENT_LIMIT = 8 * 1024 * 1024
 _BORDER = b"\n\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

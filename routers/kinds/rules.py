@@ -16,7 +16,7 @@ from routers.prior import output_prior, prior_forecast
 _MARGIN = 0.2
 
 
-class Rules:
+class RuleRouter:
     """Quality = prior p where no rule holds; else 0.5 + 0.5 p for preferred models and 0.5 p for the others.
 
     So a preferred model outranks every other on quality, and priors keep the order within each group.

@@ -49,7 +49,33 @@ def local(stream: bool) -> Case:
     return Case(providers_of(supplies(FakeHttp(b"", ""), engine))["local"], lambda: engine.closed > 0)
 
 
-CASES: dict[str, Callable[[bool], Case]] = {"openai": openai, "local": local}
+def gemini(stream: bool) -> Case:
+    head = '{"candidates":[{"content":{"role":"model","parts":[{"text":"%s"}]},"index":0%s}],'
+    usage = '"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2}}'
+    pieces = [head % ("h", ""), head % ("i", ',"finishReason":"STOP"')]
+    events = "".join(f"data: {piece}{usage}\r\n\r\n" for piece in pieces).encode()
+    body = (head % ("hi", ',"finishReason":"STOP"') + usage).encode()
+    http = FakeHttp(events, "text/event-stream") if stream else FakeHttp(body, "application/json; charset=UTF-8")
+    return Case(providers_of(supplies(http, None))["gemini"], lambda: http.cancelled > 0)
+
+
+def anthropic(stream: bool) -> Case:
+    usage = '"usage":{"input_tokens":3,"output_tokens":2}'
+    events = [
+        '{"type":"message_start","message":{"id":"msg_1","model":"w",' + usage + "}}",
+        '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}',
+        '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}',
+        '{"type":"content_block_stop","index":0}',
+        '{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}',
+        '{"type":"message_stop"}',
+    ]
+    streamed = "".join(f"event: {json.loads(one)['type']}\ndata: {one}\n\n" for one in events).encode()
+    whole = b'{"id":"msg_1","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn",%b}' % usage.encode()
+    http = FakeHttp(streamed, "text/event-stream") if stream else FakeHttp(whole, "application/json")
+    return Case(providers_of(supplies(http, None))["anthropic"], lambda: http.cancelled > 0)
+
+
+CASES: dict[str, Callable[[bool], Case]] = {"anthropic": anthropic, "gemini": gemini, "openai": openai, "local": local}
 FOUND = sorted(providers_of(supplies(FakeHttp(b"", ""), None)))
 
 

@@ -9,10 +9,8 @@ from tests.house.source import Source, called, calls, parse, sources
 ROOT_FILE = "gateway/build.py"
 ALONE = "a command works on the database without a gateway"
 ALLOWED = {
-    ("gateway/cli/key.py", "KeyStore"): ALONE,
     ("gateway/cli/policy.py", "PolicySources"): ALONE,
     ("gateway/cli/policy.py", "PolicyVersions"): ALONE,
-    ("gateway/cli/serve.py", "KeyStore"): "the first keys are made before workers start",
 }
 
 

@@ -55,14 +55,16 @@ class PostgresServer:
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it: SIGQUIT breaks every connection at once, SIGINT shuts down cleanly."""
         if self._process is not None:
+            self.thaw()
             os.kill(self._process.pid, how)
             self._process.wait(timeout=_START_S)
             self._process = None
 
     def freeze(self) -> None:
         """Let it hang: connections stay open, nothing is answered any more."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        for _ in range(2):  # the parent may have had a new child before it was stopped itself
+            for pid in self._pids():
+                os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Undo `freeze`."""

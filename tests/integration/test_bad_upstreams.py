@@ -12,6 +12,8 @@ from benchmarks.gateway.upstream import UpstreamServer
 from tests.integration.test_proxy_line import HELLO, row
 from tests.serving import Served
 
+PROMPTLY_S = 0.2
+
 BEFORE_THE_FIRST_BYTE = [
     ("hang", 504, "upstream_timeout"),
     ("reset", 503, "upstream_unavailable"),
@@ -104,7 +106,7 @@ def test_the_upstream_is_cancelled_soon_after_the_client_leaves(
     left = time.monotonic()
 
     while upstream.stats.cut == before:
-        assert time.monotonic() - left < 1.0, "the upstream was not cancelled within a second"
+        assert time.monotonic() - left < PROMPTLY_S, "the upstream was not cancelled in time"
         time.sleep(0.005)
 
     logged = row(gateway, reply.headers["x-request-id"])
@@ -118,7 +120,7 @@ def test_the_upstream_is_cancelled_before_its_first_byte_too(client: httpx.Clien
     left = time.monotonic()
 
     while upstream.stats.cut == before:
-        assert time.monotonic() - left < 1.0, "the upstream was not cancelled within a second"
+        assert time.monotonic() - left < PROMPTLY_S, "the upstream was not cancelled in time"
         time.sleep(0.005)
 
 

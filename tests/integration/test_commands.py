@@ -95,7 +95,7 @@ def test_commands_that_only_look_leave_nothing_behind(shell: Shell) -> None:
 
     found = {finding["check"]: finding["found"] for finding in json.loads(looked.stdout)}
     assert found["database"] == "made at the first start"
-    assert found["redis"] == "not configured; nothing uses it yet"
+    assert found["redis"].startswith("not configured")
     assert not (shell.folder / "data").exists()
 
 

@@ -1,101 +1,110 @@
-"""Issue, list and revoke virtual keys. A key's secret is shown once, in the answer to its creation."""
+"""Issue, list, change, rotate and revoke virtual keys. A key's secret is shown once, in the answer to its creation."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from gateway.admission.key_store import KeyRow, RefusedKey, check_new
-from gateway.api.admin.access import Admin, TheGateway
-from gateway.api.raw import read_body
-from gateway.errors import InvalidRequest, NotFound
+from gateway.admission.grants import KeyRow
+from gateway.admission.terms import Terms, check_terms
+from gateway.api.admin.access import Admin, PathId, QueryId, TheFeed, TheGateway, TheStores, known_of
+from gateway.api.admin.bodies import Body, NewTermsBody, TermsBody, described_body, given_fields, read_json, refusals
+from gateway.api.admin.shown import shown_key
+from gateway.errors import NotFound
 
 router = APIRouter(prefix="/admin/keys")
-MAX_BYTES = 64 * 1024
 
 
-class NewKey(BaseModel):
-    """What a new key may do."""
+class KeyBody(TermsBody):
+    """`team_id` says whose key it is; `metadata.tags` are tags that all its requests are counted under."""
 
-    model_config = ConfigDict(extra="forbid")
+    team_id: str | None = None
 
-    name: str = Field(min_length=1, max_length=200)
+
+class NewKey(NewTermsBody):
+    """What a new key may do; the fields are those of `KeyBody`."""
+
+    team_id: str | None = None
     role: Literal["application", "admin"] = "application"
-    policy: str | None = None
-    allowed_models: list[str] | None = None
-    expires_at: datetime | None = None
 
 
-BODY = {"content": {"application/json": {"schema": NewKey.model_json_schema()}}, "required": True}
+class Rotation(Body):
+    """How long the old key stays valid beside the new one."""
+
+    overlap_s: float = Field(default=3600.0, ge=0, allow_inf_nan=False)
 
 
-@router.post("", status_code=201, openapi_extra={"requestBody": BODY})
-async def issue(request: Request, _: Admin, gateway: TheGateway) -> dict[str, Any]:
+@router.post("", status_code=201, openapi_extra=described_body(NewKey))
+async def issue(
+    request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
+) -> dict[str, Any]:
     """Create a key."""
-    # Not a parameter of FastAPI's, which would read the whole body before the caller is known.
-    new = _parsed(await read_body(request.scope, request.receive, MAX_BYTES, gateway.settings.body_timeout_s))
-    _check(new, gateway)
-    row, token = await gateway.keys.issue(
-        name=new.name,
-        role=new.role,
-        policy=new.policy,
-        allowed_models=new.allowed_models,
-        expires_at=new.expires_at,
-    )
-    return {**described(row), "key": token}
-
-
-def _parsed(body: bytes) -> NewKey:
-    try:
-        return NewKey.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(map(str, first["loc"])) or None
-        raise InvalidRequest(f"'{param or 'body'}': {first['msg']}.", param=param) from error
-
-
-def _check(new: NewKey, gateway: TheGateway) -> None:
-    models = {card.id for card in gateway.fleet.catalogue.model}
-    try:
-        check_new(
-            new.name,
-            new.policy,
-            new.allowed_models,
-            new.expires_at,
-            policies=gateway.policies.names(),
-            models=models,
-        )
-    except RefusedKey as error:
-        raise InvalidRequest(str(error), param=error.field) from error
+    new = await read_json(request, gateway, NewKey)
+    terms = new.model_dump(exclude={"role", "team_id"})
+    with refusals():
+        check_terms(Terms(**terms), known_of(gateway))
+        row, token = await stores.keys.issue(**terms, role=new.role, team_id=new.team_id, actor=caller.key_id)
+    await feed.poll()
+    return {**shown_key(row), "key": token}
 
 
 @router.get("")
-async def list_keys(_: Admin, gateway: TheGateway) -> dict[str, Any]:
-    """All keys, without secrets."""
-    return {"data": [described(row) for row in await gateway.keys.list()]}
+async def list_keys(_: Admin, stores: TheStores, team_id: QueryId | None = None) -> dict[str, Any]:
+    """All keys (of a team), without secrets."""
+    return {"data": [shown_key(row) for row in await stores.keys.list(team_id)]}
+
+
+@router.get("/{key_id}")
+async def show(key_id: PathId, _: Admin, stores: TheStores) -> dict[str, Any]:
+    """One key, without its secret."""
+    return shown_key(_found(await stores.keys.get(key_id), key_id))
+
+
+@router.patch("/{key_id}", openapi_extra=described_body(KeyBody))
+async def change(
+    key_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
+) -> dict[str, Any]:
+    """Change what is given; in force on all workers at once."""
+    given = given_fields(await read_json(request, gateway, KeyBody))
+
+    def edit(old: KeyRow) -> KeyRow:
+        new = replace(old, **given)
+        check_terms(new, known_of(gateway), old)
+        return new
+
+    with refusals():
+        row = _found(await stores.keys.update(key_id, edit, actor=caller.key_id), key_id)
+    await feed.poll()
+    return shown_key(row)
+
+
+@router.post("/{key_id}/rotate", status_code=201, openapi_extra=described_body(Rotation))
+async def rotate(
+    key_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
+) -> dict[str, Any]:
+    """A new key in place of this one, which ends after the overlap; budgets and what is spent of them go on."""
+    rotation = await read_json(request, gateway, Rotation)
+    with refusals():
+        made = await stores.keys.rotate(key_id, rotation.overlap_s, actor=caller.key_id)
+    if made is None:
+        raise NotFound(f"There is no key '{key_id[:80]}'.")
+    await feed.poll()
+    return {**shown_key(made[0]), "key": made[1]}
 
 
 @router.delete("/{key_id}")
-async def revoke(key_id: str, _: Admin, gateway: TheGateway) -> dict[str, Any]:
-    """Revoke a key; this process forgets it at once, others within the keyring's few seconds."""
-    if not await gateway.keys.revoke(key_id):
+async def revoke(key_id: PathId, caller: Admin, stores: TheStores, feed: TheFeed) -> dict[str, Any]:
+    """Revoke a key, on all workers at once."""
+    if not await stores.keys.revoke(key_id, actor=caller.key_id):
         raise NotFound(f"There is no key '{key_id[:80]}', or it is revoked already.")
-    gateway.keyring.forget(key_id)
+    await feed.poll()
     return {"id": key_id, "revoked": True}
 
 
-def described(row: KeyRow) -> dict[str, Any]:
-    """A key without its hash."""
-    return {
-        "id": row.id,
-        "name": row.name,
-        "role": row.role,
-        "policy": row.policy,
-        "allowed_models": list(row.allowed_models) if row.allowed_models is not None else None,
-        "created_at": row.created_at,
-        "expires_at": row.expires_at,
-        "revoked_at": row.revoked_at,
-    }
+def _found(row: KeyRow | None, key_id: str) -> KeyRow:
+    if row is None:
+        raise NotFound(f"There is no key '{key_id[:80]}'.")
+    return row

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from gateway.api.admin.access import Admin, TheGateway
+from gateway.api.admin.access import Admin, PathId, TheGateway
 from gateway.errors import NotFound
 from gateway.ledger import reports
 
@@ -31,7 +31,7 @@ async def totals(
 
 
 @router.get("/{request_id}")
-async def one(request_id: str, _: Admin, gateway: TheGateway) -> dict[str, Any]:
+async def one(request_id: PathId, _: Admin, gateway: TheGateway) -> dict[str, Any]:
     """One request with its decision."""
     row = await reports.by_id(gateway.engine, request_id)
     if row is None:

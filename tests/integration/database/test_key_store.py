@@ -13,7 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.admission.key_store import KeyStore, token_hash
-from gateway.admission.keys import Caller, Keyring, KeyStoreUnavailable
+from gateway.admission.keys import Keyring, KeyStoreUnavailable
+from gateway.admission.rules import Caller, Scope
+from gateway.ledger.acts import Change
 from gateway.ledger.engine import open_engine
 
 
@@ -27,7 +29,9 @@ async def test_an_issued_key_is_found_by_the_hash_of_its_whole_token(store: KeyS
     row, token = await store.issue("shop", policy="thrifty", allowed_models=["gpt-*"], metadata={"team": "web"})
 
     assert re.fullmatch(r"fp-[a-z0-9]{12}-[A-Za-z0-9_-]{43}", token) and row.id == token[3:15]
-    assert await store.find(hashlib.sha256(token.encode()).hexdigest()) == row
+    found = await store.find(hashlib.sha256(token.encode()).hexdigest())
+    assert found is not None and (found.caller.key_id, found.sha256) == (row.id, row.sha256)
+    assert await store.get(row.id) == row
     assert (row.role, row.policy, row.allowed_models, row.metadata) == (
         "application",
         "thrifty",
@@ -110,7 +114,7 @@ async def test_importing_an_issued_key_leaves_it_as_it_is(store: KeyStore) -> No
     await store.import_key(token, "admin", "ADMIN_KEY")
     await store.import_key("another", "admin", "ADMIN_KEY")
 
-    assert await store.find(row.sha256) == row
+    assert await store.get(row.id) == row
 
 
 async def test_one_token_cannot_stand_for_two_roles(store: KeyStore) -> None:
@@ -130,7 +134,7 @@ async def test_a_keyring_over_a_real_store_opens_to_valid_keys_only(store: KeySt
     assert await keyring.authenticate(expired) is None
     assert await keyring.authenticate("fp-'; DROP TABLE api_key; --") is None
     await store.revoke(row.id)
-    keyring.forget(row.id)
+    keyring.take_up([Change(Scope.KEY, row.id)])
     assert await keyring.authenticate(token) is None
 
 

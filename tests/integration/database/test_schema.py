@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from gateway.ledger.engine import open_engine
 from gateway.ledger.schema import SchemaError, check, downgrade, upgrade
@@ -25,6 +26,49 @@ def test_the_tables_go_up_and_down_and_up_again_without_drift(database_url: str)
     assert first == again == check(database_url)
     assert first.current == first.head and first.drift == () and first.problem is None
     assert empty.current is None
+
+
+def test_rows_of_the_release_before_are_kept_up_and_down(database_url: str) -> None:
+    upgrade(database_url, "0001")
+    values = "'k', 'h', 'n', 'admin', NULL, NULL, 0, NULL, NULL, '{}'"
+    _run_sql(database_url, f"INSERT INTO api_key VALUES ({values})")
+    _run_sql(database_url, "INSERT INTO request_log (id, at, route) VALUES ('r', 1.5, 'chat')")
+
+    assert upgrade(database_url).problem is None
+    assert _run_sql(database_url, "SELECT id, team_id, root_id FROM api_key") == [("k", None, None)]
+    assert _run_sql(database_url, "SELECT id, at, budget_exhausted FROM request_log") == [("r", 1.5, False)]
+    downgrade(database_url, "0001")
+    assert _run_sql(database_url, "SELECT id, role FROM api_key") == [("k", "admin")]
+    assert upgrade(database_url).problem is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_log SET actor = 'nobody'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "INSERT OR REPLACE INTO audit_log VALUES (1, 0, 'x', 'x', 'x', 'x', 'x', 'x')",
+        "INSERT OR REPLACE INTO audit_log VALUES (2, 0, 'x', 'x', 'x', 'x', 'p', 'x')",
+    ],
+)
+def test_the_database_itself_refuses_to_change_the_audit_log(database_url: str, statement: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, "INSERT INTO audit_log VALUES (1, 0, 'ann', 'key.issue', 'k', '{}', 'p', 's')")
+
+    with pytest.raises(DBAPIError):
+        _run_sql(database_url, statement)
+
+    assert _run_sql(database_url, "SELECT actor FROM audit_log") == [("ann",)]
+
+
+def test_a_name_is_taken_only_while_its_owner_lives(database_url: str) -> None:
+    upgrade(database_url)
+    insert = "INSERT INTO organisation (id, name, created_at, revoked_at, metadata) VALUES "
+    _run_sql(database_url, insert + "('a', 'acme', 0, 1, '{}'), ('b', 'acme', 0, NULL, '{}')")
+
+    with pytest.raises(DBAPIError):
+        _run_sql(database_url, insert + "('c', 'acme', 0, NULL, '{}')")
 
 
 def test_a_database_that_was_never_upgraded_is_told_the_command(database_url: str) -> None:
@@ -117,10 +161,11 @@ class _Options:
 def _run_sql(database_url: str, statement: str) -> list[tuple[object, ...]]:
     async def run() -> list[tuple[object, ...]]:
         engine = open_engine(database_url)
-        async with engine.begin() as connection:
-            result = await connection.execute(text(statement))
-            rows = [tuple(row) for row in result] if result.returns_rows else []
-        await engine.dispose()
-        return rows
+        try:
+            async with engine.begin() as connection:
+                result = await connection.execute(text(statement))
+                return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            await engine.dispose()
 
     return asyncio.run(run())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from policies.check import check_policy
 from policies.load import parse_catalogue, parse_policy
 
@@ -59,6 +61,19 @@ def test_a_rule_whose_models_the_policy_forbids_is_told() -> None:
 def test_an_unknown_fallback_model_is_told() -> None:
     assert problems('[fallback]\nmodels = ["gpt-55"]') == [
         "fallback.models: no chat model is called 'gpt-55'; did you mean 'gpt-5'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("enabled = false", "while fallback.enabled is false"),
+        ("deadline_s = 0.5", "since fallback.deadline_s ends before"),
+    ],
+)
+def test_hedging_that_never_comes_about_is_told(body: str, why: str) -> None:
+    assert problems(f"[fallback]\nhedge_after_ms = 500\n{body}") == [
+        f"fallback.hedge_after_ms: has no effect{',' if 'since' in why else ''} {why}"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,20 @@ def test_every_model_is_served_and_every_served_model_described(catalogue: Catal
 
 def test_cached_input_is_never_dearer_than_fresh_and_output_never_cheaper_than_input(catalogue: Catalogue) -> None:
     for card in (card for card in catalogue.model if card.task is Task.CHAT and card.priced):
-        fresh, written = card.price_in_usd_per_mtok or 0.0, card.price_out_usd_per_mtok or 0.0
-        assert (card.price_cached_in_usd_per_mtok or 0.0) <= fresh <= written, card.id
+        for row in (None, *card.price):
+            at = 0.0 if row is None else max(row.begins, 0)
+            price = card.prices(at, row.above_input_tokens + 1 if row else 0)
+            fresh, written = price.price_in_usd_per_mtok or 0.0, price.price_out_usd_per_mtok or 0.0
+            stored = price.price_cache_write_usd_per_mtok or fresh
+            assert (price.price_cached_in_usd_per_mtok or 0.0) <= fresh <= written, card.id
+            assert fresh <= stored <= (price.price_cache_write_long_usd_per_mtok or stored), card.id
+
+
+def test_prices_that_change_on_a_day_do_so_in_the_shipped_catalogue(catalogue: Catalogue) -> None:
+    argon = catalogue.card("gemini-4-argon")
+    assert argon is not None
+    november, december = (datetime(2026, month, 30, tzinfo=UTC).timestamp() for month in (11, 12))
+    assert argon.cost_nanousd(10**6, 0, at=november) * 2 == argon.cost_nanousd(10**6, 0, at=december) == 4 * 10**9
 
 
 def test_addresses_are_bases_that_take_chat_completions_after_them(catalogue: Catalogue) -> None:

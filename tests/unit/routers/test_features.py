@@ -79,7 +79,8 @@ def test_only_the_empty_text_has_no_tokens(text: str) -> None:
 
 @given(st.text(max_size=200), st.integers(2, 20))
 def test_the_estimate_grows_in_proportion_with_repetition(text: str, times: int) -> None:
-    assert estimate_tokens(text * times) <= times * (estimate_tokens(text) + 1)
+    # Joined letters may make a word that is too long to be one: sixteen letters and more between two borders.
+    assert estimate_tokens(text * times) <= times * (estimate_tokens(text) + 12)
     assert estimate_tokens(text * times) >= estimate_tokens(text) - 1
 
 

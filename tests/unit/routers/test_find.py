@@ -20,7 +20,7 @@ def test_every_file_is_a_kind() -> None:
 
 
 def test_a_kind_is_the_class_that_bears_its_name() -> None:
-    assert router_class("rules").__name__ == "Rules"
+    assert router_class("rules").__name__ == "RuleRouter"
     assert router_class("random_choice").kind == "random_choice"
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from math import inf
+from typing import Any
 
 import pytest
 
-from gateway.admission.key_store import KeyRow, token_hash
-from gateway.admission.keys import MAX_UNKNOWN_LOOKUPS, Caller, Keyring, KeyStoreUnavailable, Trust
+from gateway.admission.grants import Grant
+from gateway.admission.key_store import token_hash
+from gateway.admission.keys import MAX_UNKNOWN_LOOKUPS, Keyring, KeyStoreUnavailable, Trust
+from gateway.admission.rules import NO_RULES, Budget, Caller, Rules, Scope
+from gateway.ledger.acts import EVERYTHING, Change
 
 _TRUST = Trust(ttl_s=5, unknown_ttl_s=1, grace_s=300, retry_s=2, lookup_timeout_s=0.05, max_known=3, max_unknown=5)
 
@@ -19,7 +23,7 @@ _TRUST = Trust(ttl_s=5, unknown_ttl_s=1, grace_s=300, retry_s=2, lookup_timeout_
 class Keys:
     """A store in memory, with a clock, that can be away, or slow until it is let go."""
 
-    rows: dict[str, KeyRow] = field(default_factory=dict)
+    rows: dict[str, Grant] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     away: bool = False
     gate: asyncio.Event | None = None
@@ -29,19 +33,21 @@ class Keys:
 
     def add(self, token: str, expires_at: float | None = None) -> str:
         """Make a token valid; returns its key id."""
-        end = datetime.fromtimestamp(expires_at, UTC) if expires_at is not None else None
-        moment = datetime.fromtimestamp(0, UTC)
-        key_id = f"id-{token}"
-        row = KeyRow(key_id, token_hash(token), token, "application", "best", ("a*",), moment, end, None, {})
-        self.rows[row.sha256] = row
-        return key_id
+        caller = Caller(f"id-{token}", "application", "best", ("a*",))
+        self.rows[token_hash(token)] = Grant(token_hash(token), caller, inf if expires_at is None else expires_at)
+        return caller.key_id
+
+    def change(self, token: str, **fields: Any) -> None:
+        """As an admin in another process would."""
+        grant = self.rows[token_hash(token)]
+        self.rows[grant.sha256] = replace(grant, caller=replace(grant.caller, **fields))
 
     def revoke(self, token: str) -> None:
-        """As an admin in another process would."""
+        """Likewise."""
         sha256 = token_hash(token)
-        self.rows[sha256] = replace(self.rows[sha256], revoked_at=datetime.fromtimestamp(1, UTC))
+        self.rows[sha256] = replace(self.rows[sha256], valid_until=-inf)
 
-    async def find(self, sha256_hex: str) -> KeyRow | None:
+    async def find(self, sha256_hex: str) -> Grant | None:
         """As `KeyStore.find`."""
         self.asked.append(sha256_hex)
         self.at_once += 1
@@ -121,9 +127,94 @@ async def test_a_forgotten_key_is_asked_about_at_once(keys: Keys, keyring: Keyri
     await keyring.authenticate("good")
     keys.revoke("good")
 
-    keyring.forget(key_id)
+    keyring.take_up([Change(Scope.KEY, key_id)])
 
     assert await keyring.authenticate("good") is None
+
+
+@pytest.mark.parametrize(
+    ("what", "subject"),
+    [(Scope.KEY, "id-good"), (Scope.KEY, "root"), (Scope.TEAM, "web"), (Scope.ORGANISATION, "acme"), (EVERYTHING, "")],
+)
+async def test_a_change_of_whatever_stands_above_a_key_counts_at_once(
+    keys: Keys, keyring: Keyring, what: str, subject: str
+) -> None:
+    keys.add("good")
+    keys.change("good", team_id="web", organisation_id="acme", root_id="root")
+    await keyring.authenticate("good")
+    keys.revoke("good")
+
+    keyring.take_up([Change(what, subject)])
+
+    assert await keyring.authenticate("good") is None
+
+
+async def test_a_change_of_something_else_costs_no_look_up(keys: Keys, keyring: Keyring) -> None:
+    keys.add("good")
+    await keyring.authenticate("good")
+
+    keyring.take_up([Change(Scope.TEAM, "other"), Change(Scope.MODEL, "id-good"), Change("secret", "id-good")])
+
+    assert await keyring.authenticate("good") is not None and len(keys.asked) == 1
+
+
+async def test_an_answer_that_a_change_overtook_is_not_believed(keys: Keys, keyring: Keyring) -> None:
+    keys.add("good")
+    keys.gate = asyncio.Event()
+    waiting = asyncio.create_task(keyring.authenticate("good"))
+    while not keys.asked:
+        await asyncio.sleep(0)
+
+    keys.revoke("good")
+    keyring.take_up([Change(Scope.KEY, "id-good")])
+    later = asyncio.create_task(keyring.authenticate("good"))
+    keys.gate.set()
+
+    assert (await waiting, await later) == (None, None)
+    assert len(keys.asked) == 3  # the one overtaken, once more, and the one that came after the change
+
+
+async def test_a_revoked_key_stays_out_while_the_store_is_away_and_others_stay_in(keys: Keys, keyring: Keyring) -> None:
+    keys.add("good")
+    keys.add("bad")
+    for token in ("good", "bad"):
+        await keyring.authenticate(token)
+    keyring.take_up([Change(Scope.KEY, "id-bad"), Change(EVERYTHING)])
+
+    keys.away = True
+
+    assert await keyring.authenticate("good") is not None
+    with pytest.raises(KeyStoreUnavailable):
+        await keyring.authenticate("bad")
+
+
+async def test_a_key_that_was_just_issued_opens_at_once_also_where_it_was_tried_before(
+    keys: Keys, keyring: Keyring
+) -> None:
+    await keyring.authenticate("new")
+    key_id = keys.add("new")
+
+    keyring.take_up([Change(Scope.KEY, key_id)])
+
+    assert await keyring.authenticate("new") is not None
+
+
+async def test_callers_of_equal_rules_share_one_object_while_nothing_changes(keys: Keys, keyring: Keyring) -> None:
+    for token in ("one", "two"):
+        keys.add(token)
+    seen = []
+    for _ in range(3):
+        for token in ("one", "two"):
+            keys.change(token, rules=Rules((Budget("b", Scope.TEAM, "web", 5),)))
+            caller = await keyring.authenticate(token)
+            assert caller is not None
+            seen.append(caller.rules)
+        keys.now += 6
+
+    assert len({id(rules) for rules in seen}) == 1
+    keys.add("free")
+    free = await keyring.authenticate("free")
+    assert free is not None and free.rules is NO_RULES
 
 
 async def test_an_expiry_counts_to_the_moment_also_for_a_known_key(keys: Keys, keyring: Keyring) -> None:

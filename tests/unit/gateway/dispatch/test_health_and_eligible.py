@@ -2,8 +2,9 @@
 
 import pytest
 
+from gateway.dispatch.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE_S, PAUSE_S, State
 from gateway.dispatch.eligible import eligible
-from gateway.dispatch.health import FAILURES_TO_PAUSE, LONGEST_PAUSE_S, PAUSE_S, Health
+from gateway.dispatch.health import Health
 from gateway.providers.base import Target
 from policies.catalogue import Endpoint, Modality, ModelCard
 from policies.schema import Policy
@@ -58,7 +59,7 @@ def test_a_call_that_could_cost_too_much_is_left_out() -> None:
 def test_failures_in_a_row_pause_an_endpoint_and_time_ends_the_pause() -> None:
     clock = Clock()
     health = Health(clock)
-    for _ in range(FAILURES_TO_PAUSE - 1):
+    for _ in range(FAILURES_TO_OPEN - 1):
         health.failed("a-1")
     assert health.paused_s("a-1") == 0
 
@@ -110,3 +111,53 @@ def test_a_paused_endpoint_is_passed_over_while_another_is_well() -> None:
     assert [one.endpoint.id for one in both.candidates] == ["b-1"]
     assert [one.endpoint.id for one in alone.candidates] == ["a-1"]
     assert alone.excluded == {}
+
+
+def test_what_is_told_begins_and_ends_with_a_pause() -> None:
+    told: list[tuple[str, float]] = []
+    health = Health(Clock())
+    health.told = lambda endpoint, pause_s: told.append((endpoint, pause_s))
+
+    for _ in range(FAILURES_TO_OPEN):
+        health.failed("a-1")
+    health.alive("a-1")
+    health.failed("b-1", retry_after_s=7)
+
+    assert told == [("a-1", PAUSE_S), ("a-1", 0.0), ("b-1", 7.0)]
+
+
+def test_the_states_of_all_breakers_can_be_shown() -> None:
+    clock = Clock()
+    health = Health(clock)
+    health.succeeded("well", 10)
+    for _ in range(FAILURES_TO_OPEN):
+        health.failed("ill")
+
+    assert health.states() == {"well": State.CLOSED, "ill": State.OPEN}
+    clock.now += PAUSE_S
+    assert health.states()["ill"] is State.HALF_OPEN
+
+
+def test_the_tail_of_latencies_is_somewhat_above_the_mean() -> None:
+    health = Health(Clock())
+    assert health.of("a").p95_ms() == 0
+
+    for _ in range(50):
+        for latency_ms in (90.0, 110.0):
+            health.succeeded("a", latency_ms)
+
+    assert 110 < health.of("a").p95_ms() < 130
+
+
+def test_load_is_latency_times_calls_and_what_was_slow_long_ago_is_given_a_chance() -> None:
+    clock = Clock()
+    health = Health(clock)
+    health.succeeded("fast", 100)
+    health.succeeded("slow", 900)
+    health.of("fast").in_flight = 1
+    endpoints = [health.of(name) for name in ("fast", "slow", "new")]
+
+    assert health.loads(endpoints) == [200, 900, 100]
+    clock.now += 300
+    assert health.loads(endpoints)[1] < 101
+    assert Health(clock).loads([health.of("new")]) == [1.0]

@@ -12,7 +12,7 @@ def test_the_columns_of_the_log_are_the_fields_of_a_record_in_their_order() -> N
     assert [column.name for column in request_log.columns] == [field.name for field in fields(Record)]
 
 
-def test_the_log_is_indexed_by_time_and_by_key_and_model_within_time() -> None:
+def test_the_log_is_indexed_by_time_and_by_key_model_and_end_user_within_time() -> None:
     indexed = sorted(tuple(column.name for column in index.columns) for index in request_log.indexes)
 
-    assert indexed == [("at",), ("key_id", "at"), ("model", "at")]
+    assert indexed == [("at",), ("end_user", "at"), ("key_id", "at"), ("model", "at")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.dispatch.metering import Meter
+from gateway.dispatch.meters.chat import ChatMeter
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
 from gateway.providers.openai import OpenAIProvider
@@ -69,7 +69,7 @@ async def test_half_an_event_at_the_end_is_a_broken_stream() -> None:
 
 @pytest.mark.parametrize("dress", [b"data:%b", b"event: message\ndata: %b", b"id: 1\ndata: %b\n: c"])
 def test_usage_is_read_and_hidden_in_any_dress(dress: bytes) -> None:
-    meter = Meter(ModelCard(id="m", context_tokens=10), 5, wants_usage=False)
+    meter = ChatMeter(ModelCard(id="m", context_tokens=10), 5, wants_usage=False)
     usage = b'{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}'
 
     assert meter.stream(dress % usage + b"\n\n") == b""
@@ -86,13 +86,13 @@ def test_usage_is_read_and_hidden_in_any_dress(dress: bytes) -> None:
     ],
 )
 def test_what_looks_like_usage_but_is_none_passes_untouched(odd: bytes) -> None:
-    meter = Meter(ModelCard(id="m", context_tokens=10), 5, wants_usage=False)
+    meter = ChatMeter(ModelCard(id="m", context_tokens=10), 5, wants_usage=False)
 
     assert meter.stream(odd) == odd
 
 
 def test_unknown_usage_fields_keep_their_bytes() -> None:
-    meter = Meter(ModelCard(id="m", context_tokens=10), 5, wants_usage=True)
+    meter = ChatMeter(ModelCard(id="m", context_tokens=10), 5, wants_usage=True)
 
     shown = meter.whole(b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"n":1e400,"m": 1.50}}')
 

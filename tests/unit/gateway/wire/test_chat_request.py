@@ -105,3 +105,12 @@ def test_either_name_of_the_token_cap_is_understood() -> None:
     assert parse_chat(body(max_tokens=5)).max_output_tokens == 5
     assert parse_chat(body(max_tokens=5, max_completion_tokens=7)).max_output_tokens == 7
     assert msgspec.json.decode(parse_chat(body(max_tokens=5)).wire_body("m"))["max_tokens"] == 5
+
+
+def test_nesting_beyond_the_bound_is_refused_and_brackets_in_texts_do_not_count() -> None:
+    deep = b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "metadata": ' + b"[" * 70 + b"]" * 70 + b"}"
+    flat = b'{"model": "m", "messages": [{"role": "user", "content": "\\"' + b"[{" * 70 + b'"}]}'
+
+    with pytest.raises(InvalidRequest, match="nested more than 64 levels"):
+        parse_chat(deep)
+    assert parse_chat(flat).envelope.model == "m"

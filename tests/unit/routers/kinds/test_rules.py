@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.schema import Predicate, RouterSpec, Rule
-from routers.kinds.rules import Rules
+from routers.kinds.rules import RuleRouter
 from tests.unit.routers.candidates import candidate, query
 
 CODE = Rule(name="code", when=Predicate(category=("code",)), prefer=("big-*", "exact"))
 LONG = Rule(name="long", when=Predicate(min_tokens=50), prefer=("small",))
-ROUTER = Rules.from_spec(RouterSpec(rule=(CODE, LONG)))
+ROUTER = RuleRouter.from_spec(RouterSpec(rule=(CODE, LONG)))
 
 
 def qualities(category: str, tokens: int = 10) -> dict[str, float]:

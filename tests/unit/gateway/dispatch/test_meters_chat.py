@@ -1,10 +1,10 @@
-"""Metering: usage, cost and how a stream ends."""
+"""The chat meter: usage, cost and how a stream ends."""
 
 import json
 
 import pytest
 
-from gateway.dispatch.metering import Meter
+from gateway.dispatch.meters.chat import ChatMeter
 from gateway.errors import UpstreamBroken
 from gateway.wire.sse import DONE
 from policies.catalogue import ModelCard
@@ -20,12 +20,18 @@ USAGE = b'{"prompt_tokens":100,"completion_tokens":10,"prompt_tokens_details":{"
 CHUNK = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"say \\"usage\\": {"},"finish_reason":null}]}\n\n'
 FINISH = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE_CHUNK = b'data: {"id":"c","choices":[],"usage":' + USAGE + b"}\n\n"
+
+
+def said(text: str) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": text}}]}).encode()
+
+
 COST_NANOUSD = 60 * 2000 + 40 * 500 + 10 * 8000
 
 
 def test_a_whole_answer_keeps_its_bytes_and_gains_its_cost() -> None:
     body = b'{"id":"c", "choices":[{"finish_reason":"length","x": 1.50}],"usage":' + USAGE + b"}"
-    meter = Meter(CARD, prompt_tokens=5, wants_usage=False)
+    meter = ChatMeter(CARD, prompt_tokens=5, wants_usage=False)
 
     shown = meter.whole(body)
 
@@ -35,7 +41,7 @@ def test_a_whole_answer_keeps_its_bytes_and_gains_its_cost() -> None:
 
 
 def test_usage_is_hidden_from_a_client_that_did_not_ask() -> None:
-    meter = Meter(CARD, 5, wants_usage=False)
+    meter = ChatMeter(CARD, 5, wants_usage=False)
 
     shown = b"".join(meter.stream(frame) for frame in (CHUNK, FINISH, USAGE_CHUNK, DONE))
 
@@ -44,7 +50,7 @@ def test_usage_is_hidden_from_a_client_that_did_not_ask() -> None:
 
 
 def test_usage_reaches_a_client_that_asked_with_its_cost() -> None:
-    meter = Meter(CARD, 5, wants_usage=True)
+    meter = ChatMeter(CARD, 5, wants_usage=True)
 
     shown = meter.stream(CHUNK + FINISH + USAGE_CHUNK + DONE)
 
@@ -57,12 +63,12 @@ def test_usage_reaches_a_client_that_asked_with_its_cost() -> None:
 def test_null_usage_is_hidden_too_but_text_about_usage_is_not_touched() -> None:
     chunk = CHUNK.replace(b'"id":"c"', b'"id":"c","usage":null')
 
-    assert Meter(CARD, 5, wants_usage=False).stream(chunk) == CHUNK
-    assert Meter(CARD, 5, wants_usage=True).stream(chunk) == chunk
+    assert ChatMeter(CARD, 5, wants_usage=False).stream(chunk) == CHUNK
+    assert ChatMeter(CARD, 5, wants_usage=True).stream(chunk) == chunk
 
 
 def test_usage_in_the_finishing_chunk_is_taken_out_without_losing_the_chunk() -> None:
-    meter = Meter(CARD, 5, wants_usage=False)
+    meter = ChatMeter(CARD, 5, wants_usage=False)
 
     shown = json.loads(meter.stream(FINISH[:-3] + b',"usage":' + USAGE + b"}\n\n")[6:])
 
@@ -72,7 +78,7 @@ def test_usage_in_the_finishing_chunk_is_taken_out_without_losing_the_chunk() ->
 
 
 def test_a_finished_stream_without_its_end_mark_is_given_one() -> None:
-    meter = Meter(CARD, 5, wants_usage=False)
+    meter = ChatMeter(CARD, 5, wants_usage=False)
     meter.stream(CHUNK + FINISH)
 
     assert meter.end_of_stream() == DONE
@@ -80,7 +86,7 @@ def test_a_finished_stream_without_its_end_mark_is_given_one() -> None:
 
 
 def test_a_stream_that_stops_in_the_middle_is_broken() -> None:
-    meter = Meter(CARD, 5, wants_usage=False)
+    meter = ChatMeter(CARD, 5, wants_usage=False)
     meter.stream(CHUNK)
 
     with pytest.raises(UpstreamBroken):
@@ -88,20 +94,30 @@ def test_a_stream_that_stops_in_the_middle_is_broken() -> None:
 
 
 def test_tokens_are_estimated_and_marked_where_nobody_counted() -> None:
-    meter = Meter(CARD, prompt_tokens=7, wants_usage=False)
-    meter.stream(CHUNK * 3)
+    meter = ChatMeter(CARD, prompt_tokens=7, wants_usage=False)
+    meter.stream(said("The committee will meet on Thursday to discuss the budget for next year, "))
+    meter.stream(said("and elect a chair."))
 
     usage = meter.settle()
 
-    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (7, 3, True)
-    assert usage.cost_nanousd == 7 * 2000 + 3 * 8000
+    assert (usage.input_tokens, usage.estimated) == (7, True)
+    assert 17 <= usage.output_tokens <= 23  # o200k counts 20
+    assert usage.cost_nanousd == 7 * 2000 + usage.output_tokens * 8000
+
+
+def test_a_stream_of_single_tokens_is_counted_by_its_events() -> None:
+    meter = ChatMeter(CARD, 7, wants_usage=False)
+    for word in ("Int", "ernational", "ization", " is", " hard", ",", " isn", "'t", " it", "?") * 3:
+        meter.stream(said(word))
+
+    assert meter.settle().output_tokens == 30
 
 
 @pytest.mark.parametrize(
     "usage", [b"null", b"3", b'{"prompt_tokens":-5,"completion_tokens":1}', b'{"prompt_tokens":"9"}']
 )
 def test_nonsense_usage_never_becomes_a_cost(usage: bytes) -> None:
-    meter = Meter(CARD, prompt_tokens=4, wants_usage=False)
+    meter = ChatMeter(CARD, prompt_tokens=4, wants_usage=False)
 
     meter.whole(b'{"choices":[],"usage":' + usage + b"}")
 
@@ -112,12 +128,12 @@ def test_nonsense_usage_never_becomes_a_cost(usage: bytes) -> None:
 @pytest.mark.parametrize("body", [b"{", b'{"object":"x"}', b'{"choices":[}'])
 def test_an_answer_that_is_none_is_broken(body: bytes) -> None:
     with pytest.raises(UpstreamBroken):
-        Meter(CARD, 5, wants_usage=False).whole(body)
+        ChatMeter(CARD, 5, wants_usage=False).whole(body)
 
 
 def test_unknown_price_gives_null_not_zero() -> None:
     unpriced = ModelCard(id="u", context_tokens=10)
 
-    shown = json.loads(Meter(unpriced, 5, wants_usage=False).whole(b'{"choices":[],"usage":' + USAGE + b"}"))
+    shown = json.loads(ChatMeter(unpriced, 5, wants_usage=False).whole(b'{"choices":[],"usage":' + USAGE + b"}"))
 
     assert shown["usage"]["cost"] is None

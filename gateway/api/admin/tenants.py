@@ -1,0 +1,43 @@
+"""What the routes of organisations and of teams do alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.admission.grants import TenantRow
+from gateway.admission.rules import Caller
+from gateway.admission.stores import Stores
+from gateway.admission.tenant_store import TenantScope
+from gateway.admission.terms import check_terms
+from gateway.api.admin.access import known_of
+from gateway.api.admin.bodies import TermsBody, given_fields, refusals
+from gateway.errors import NotFound
+from gateway.state import Gateway
+
+
+async def change_tenant(
+    scope: TenantScope, tenant_id: str, body: TermsBody, caller: Caller, gateway: Gateway, stores: Stores
+) -> TenantRow:
+    """Store what the body gives; 404 where there is no such tenant, 400 with the field at fault."""
+    given = given_fields(body)
+
+    def edit(old: TenantRow) -> TenantRow:
+        new = replace(old, **given)
+        check_terms(new, known_of(gateway), old)
+        return new
+
+    with refusals():
+        return found(await stores.tenants.update(scope, tenant_id, edit, actor=caller.key_id), scope, tenant_id)
+
+
+async def revoke_tenant(scope: TenantScope, tenant_id: str, caller: Caller, stores: Stores) -> None:
+    """Revoke, or 404."""
+    if not await stores.tenants.revoke(scope, tenant_id, actor=caller.key_id):
+        raise NotFound(f"There is no {scope} '{tenant_id[:80]}', or it is revoked already.")
+
+
+def found(row: TenantRow | None, scope: TenantScope, tenant_id: str) -> TenantRow:
+    """The row, or 404."""
+    if row is None:
+        raise NotFound(f"There is no {scope} '{tenant_id[:80]}'.")
+    return row

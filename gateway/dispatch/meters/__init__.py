@@ -1,0 +1,1 @@
+"""What replies are worth: one meter a dialect, found by the name of its file."""

@@ -1,0 +1,128 @@
+"""What the ledger's record keeps of a decision, an answer and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.admission.gauges import Expired
+from gateway.dispatch.dispatch import Opened
+from gateway.ledger.record import Record
+from routers.decision import Decision, Query, Ranked
+
+
+def note_decision(record: Record, query: Query, decision: Decision) -> None:
+    """Why it was decided so."""
+    record.category = query.category
+    record.features = _features(query)
+    record.router_kind, record.reason = decision.router_kind, decision.reason
+    record.decision = _ranking(decision)
+
+
+def note_target(record: Record, opened: Opened) -> None:
+    """Who answers."""
+    target = opened.target
+    record.model, record.endpoint, record.provider = target.card.id, target.endpoint.id, target.endpoint.provider
+    record.propensity = opened.ranked.propensity
+    if len(record.attempts) > 1:
+        failed = dict.fromkeys(one["endpoint"] for one in record.attempts if one["outcome"] != "ok")
+        record.reason = f"{record.reason} But {', '.join(failed)} did not answer, so '{record.endpoint}' did."
+
+
+def note_usage(record: Record, opened: Opened) -> None:
+    """What the answer took; final once the meter is settled."""
+    usage = opened.meter.settle()
+    if opened.meter.done:
+        record.status, record.error_code = 200, None
+    record.input_tokens, record.output_tokens = usage.input_tokens, usage.output_tokens
+    record.cached_tokens, record.cache_write_tokens = usage.cached_tokens, usage.cache_write_tokens
+    record.reasoning_tokens = usage.reasoning_tokens
+    record.audio_tokens = usage.audio_input_tokens + usage.audio_output_tokens
+    record.images = usage.images
+    record.usage_estimated = usage.estimated
+    record.cost_nanousd = usage.cost_nanousd if opened.target.card.priced else None
+    record.price_since = opened.target.card.price_since(record.at)
+    record.finish_reason = opened.meter.finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """What a call without an answer is taken to have cost."""
+
+    cost_nanousd: int = 0
+    tokens: int = 0
+
+
+def note_unanswered(record: Record, order: Sequence[Ranked], query: Query, reserved_nanousd: int) -> Unanswered:
+    """A call that was given up while an endpoint worked on it: what it was foreseen to take, as an estimate.
+
+    Never more than was set aside for it, where anything was. Nothing where no endpoint can have begun.
+    """
+    begun = {attempt["endpoint"] for attempt in record.attempts if attempt.get("may_cost")}
+    if not begun:
+        return Unanswered()
+    worked = [one for one in order if one.candidate.endpoint.id in begun]
+    cost = sum(one.cost_nanousd for one in worked)
+    output = sum(one.forecast.output_tokens for one in worked)
+    record.cost_nanousd = min(cost, reserved_nanousd) if reserved_nanousd else cost
+    record.input_tokens, record.output_tokens = query.features.tokens * len(worked), output
+    record.usage_estimated = True
+    return Unanswered(record.cost_nanousd, record.input_tokens + output)
+
+
+def charged(expired: Expired, at: float) -> Record:
+    """A call whose process died has no record of its own; what it was charged stands in the ledger all the same."""
+    return Record(
+        id=f"lease_{expired.lease_id}",
+        at=at,
+        route="expired",
+        error_code="lease_expired",
+        cost_nanousd=expired.cost_nanousd,
+        usage_estimated=True,
+    )
+
+
+def answer_headers(record: Record, opened: Opened) -> list[tuple[bytes, bytes]]:
+    """What a client is told beside the answer."""
+    pairs = [
+        ("x-fingerpost-model", opened.target.card.id),
+        ("x-fingerpost-endpoint", opened.target.endpoint.id),
+        ("x-fingerpost-policy", record.policy or ""),
+        ("x-fingerpost-cache", record.cache_status),
+    ]
+    if not opened.reply.stream and opened.target.card.priced:
+        pairs.append(("x-fingerpost-cost", f"{opened.meter.settle().cost_nanousd / 1e9:.9f}"))
+    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in pairs]
+
+
+def _ranking(decision: Decision) -> list[dict[str, Any]]:
+    return [
+        {
+            "endpoint": one.candidate.endpoint.id,
+            "model": one.candidate.card.id,
+            "quality": round(one.forecast.quality, 4),
+            "quality_low": round(one.forecast.quality_low, 4),
+            "quality_high": round(one.forecast.quality_high, 4),
+            "output_tokens": one.forecast.output_tokens,
+            "output_tokens_high": one.forecast.output_tokens_high,
+            "latency_ms": round(one.forecast.latency_ms, 1),
+            "cost_nanousd": one.cost_nanousd,
+            "score": round(one.score, 6),
+            "propensity": round(one.propensity, 6),
+        }
+        for one in decision.ranking
+    ]
+
+
+def _features(query: Query) -> dict[str, Any]:
+    features = query.features
+    return {
+        "tokens": features.tokens,
+        "max_output_tokens": features.max_output_tokens,
+        "turns": features.turns,
+        "language": features.language,
+        "code": features.code,
+        "tools": features.tools,
+        "modalities": sorted(features.modalities),
+    }

@@ -24,6 +24,7 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]{1,40})"')
 _LAST_NULL = re.compile(rb',"usage":null((?:,"[^"\\]*+":"[^"\\]*+")*+\}\n\n)')
 _LONGER_THAN_AN_END = 32
 _NO_CHOICES = (b"[]", b"null")
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
 class ChatMeter:
@@ -197,7 +198,7 @@ def usage_shown(raw: Raw | None, usage: Usage, card: ModelCard) -> Raw:
     shown beside ours as `upstream_cost`, and never believed.
     """
     try:
-        fields: dict[str, Any] = dict(msgspec.json.decode(raw, type=dict[str, Raw])) if raw is not None else {}
+        fields: dict[str, Any] = dict(_OBJECT.decode(raw)) if raw is not None else {}
     except UNREADABLE:
         fields = {}
     if usage.estimated:

@@ -47,7 +47,7 @@ class Trial:
 async def run_trial(
     url: str, folder: Path, *, workers: int = 4, killed: int = 2, limit_nanousd: int, plan: Plan | None = None
 ) -> Trial:
-    """Start all processes, SIGKILL the first `killed` workers half-way, wait for the others, reap, and add up."""
+    """Start all processes, SIGKILL the first `killed` workers while the budget fills, wait for the others, reap, and add up."""
     plan = replace(plan or Plan(url, "", 0), url=url, run=secrets.token_hex(4), limit_nanousd=limit_nanousd)
     sampler = await _start("sample", plan, folder / "sampler")
     running = []
@@ -58,7 +58,7 @@ async def run_trial(
         for process in running:
             assert process.stdin is not None
             process.stdin.write(b"go\n")
-        await asyncio.sleep(plan.seconds / 2)
+        await _filling(plan)
         for process in running[:killed]:
             process.kill()
         tallies = [await _seen(process, plan.seconds) for process in running[killed:]]
@@ -73,6 +73,17 @@ async def run_trial(
                 process.kill()
             await process.wait()
     return Trial(tallies, sampled, levels, expired, _owed(folder, workers, expired))
+
+
+async def _filling(plan: Plan) -> None:
+    """Until the shared budget is a third full, so that those who are killed hold leases; half of the time at most."""
+    async with open_gauges(plan.url, plan.lease_s) as gauges:
+        give_up = asyncio.get_running_loop().time() + plan.seconds / 2
+        while asyncio.get_running_loop().time() < give_up:
+            (level,) = await gauges.levels(_budgets(plan)[:1])
+            if level.reserved_nanousd and 3 * (level.spent_nanousd + level.reserved_nanousd) > plan.limit_nanousd:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def _start(role: str, plan: Plan, path: Path) -> asyncio.subprocess.Process:

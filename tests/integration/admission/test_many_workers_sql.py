@@ -1,4 +1,4 @@
-"""Four worker processes with 200 streams each on one PostgreSQL; two of them are killed while the budget fills."""
+"""Four worker processes with 200 streams each on one PostgreSQL; two are killed while the budget fills."""
 
 from __future__ import annotations
 

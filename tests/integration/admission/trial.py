@@ -47,7 +47,7 @@ class Trial:
 async def run_trial(
     url: str, folder: Path, *, workers: int = 4, killed: int = 2, limit_nanousd: int, plan: Plan | None = None
 ) -> Trial:
-    """Start all processes, SIGKILL the first `killed` workers while the budget fills, wait for the others, reap, and add up."""
+    """Start all, SIGKILL the first `killed` workers while the budget fills, wait for the others, reap, and add up."""
     plan = replace(plan or Plan(url, "", 0), url=url, run=secrets.token_hex(4), limit_nanousd=limit_nanousd)
     sampler = await _start("sample", plan, folder / "sampler")
     running = []

@@ -48,6 +48,7 @@ def test_a_token_does_not_open_under_another_name_or_after_a_change() -> None:
         "ключ",
         f"{Fernet.generate_key().decode()};{Fernet.generate_key().decode()}",
     ],
+    ids=["password", "padded", "words", "cut", "not ASCII", "semicolon"],
 )
 def test_a_weak_or_broken_key_is_refused_without_being_told(keys: str) -> None:
     with pytest.raises(SecretKeyError, match="new-key") as refused:

@@ -28,11 +28,11 @@ async def book_url(tmp_path: Path) -> AsyncIterator[str]:
 
 
 @pytest.mark.slow
-async def test_no_budget_is_overdrawn_and_no_reservation_leaks_while_a_worker_is_killed(
+async def test_no_budget_is_overdrawn_and_no_reservation_leaks_while_workers_are_killed(
     redis_server: RedisServer, book_url: str, tmp_path: Path
 ) -> None:
     url, plan = f"{redis_server.url}#{book_url}", Plan("", "", 0, seconds=6, chunk_s=1.5)
-    trial = await run_trial(url, tmp_path, killed=1, limit_nanousd=12 * USD, plan=plan)
+    trial = await run_trial(url, tmp_path, killed=2, limit_nanousd=12 * USD, plan=plan)
 
     print(trial.summary)
     assert trial.sampled["over"] == []

@@ -58,7 +58,7 @@ async def run_trial(
         for process in running:
             assert process.stdin is not None
             process.stdin.write(b"go\n")
-        await _filling(plan)
+        await _filling(plan, [folder / f"journal{number}" for number in range(killed)])
         for process in running[:killed]:
             process.kill()
         tallies = [await _seen(process, plan.seconds) for process in running[killed:]]
@@ -75,13 +75,18 @@ async def run_trial(
     return Trial(tallies, sampled, levels, expired, _owed(folder, workers, expired))
 
 
-async def _filling(plan: Plan) -> None:
-    """Until the shared budget is a third full, so that those who are killed hold leases; half of the time at most."""
+async def _filling(plan: Plan, journals: Sequence[Path]) -> None:
+    """Until the shared budget is a third full and those who will be killed are at work, so that they hold leases.
+
+    Half of the time at most, or until the budget is nearly full.
+    """
     async with open_gauges(plan.url, plan.lease_s) as gauges:
         give_up = asyncio.get_running_loop().time() + plan.seconds / 2
         while asyncio.get_running_loop().time() < give_up:
             (level,) = await gauges.levels(_budgets(plan)[:1])
-            if level.reserved_nanousd and 3 * (level.spent_nanousd + level.reserved_nanousd) > plan.limit_nanousd:
+            taken = (level.spent_nanousd + level.reserved_nanousd) / plan.limit_nanousd
+            at_work = all(journal.exists() and journal.stat().st_size for journal in journals)
+            if level.reserved_nanousd and taken > (1 / 3 if at_work else 0.8):
                 return
             await asyncio.sleep(0.02)
 

@@ -65,10 +65,11 @@ def note_unanswered(record: Record, order: Sequence[Ranked], query: Query, reser
     worked = [one for one in order if one.candidate.endpoint.id in begun]
     cost = sum(one.cost_nanousd for one in worked)
     output = sum(one.forecast.output_tokens for one in worked)
-    record.cost_nanousd = min(cost, reserved_nanousd) if reserved_nanousd else cost
+    charge = min(cost, reserved_nanousd) if reserved_nanousd else cost
+    record.cost_nanousd = charge if all(one.candidate.card.priced for one in worked) else None
     record.input_tokens, record.output_tokens = query.features.tokens * len(worked), output
     record.usage_estimated = True
-    return Unanswered(record.cost_nanousd, record.input_tokens + output)
+    return Unanswered(charge, record.input_tokens + output)
 
 
 def charged(expired: Expired, at: float) -> Record:

@@ -54,7 +54,6 @@ class Tracer:
         self._parents: dict[str, Context] = {}
         self._waiting: list[Record] = []
         self._contexts: list[Context] = []
-        self._task: asyncio.Task[None] | None = None
         self.dropped = 0
 
     def begin(self, record: Record, headers: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -50,7 +49,6 @@ class ChangeFeed:
         self._last = 0
         self._asking = asyncio.Lock()
         self._complained = False
-        self.heard_at = 0.0
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -79,7 +77,6 @@ class ChangeFeed:
                 self._complained = True
                 return False
         self._complained = False
-        self.heard_at = time.monotonic()
         return True
 
     async def _hear(self) -> None:

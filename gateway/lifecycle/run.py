@@ -36,7 +36,9 @@ async def start(gateway: Gateway) -> None:
         await gateway.shared_health.start()
     if gateway.tracer is not None:
         gateway.tasks.append(asyncio.create_task(gateway.tracer.run()))
-    gateway.metrics.watch("admission", "Leases, refusals and outages of admission.", lambda: _admission_gauges(gateway))
+    gateway.metrics.watch(
+        "admission", "Figures of admission; lines and traces dropped.", lambda: _admission_gauges(gateway)
+    )
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
     gateway.tasks.append(asyncio.create_task(_refresh_gauges(gateway)))
     gateway.tasks.append(asyncio.create_task(sweep(gateway.engine, gateway.settings.prompt_retention_days)))
@@ -142,4 +144,8 @@ def _admission_gauges(gateway: Gateway) -> dict[str, float]:
     found = {**gateway.admission.stats(), **gateway.webhooks.stats()}
     if gateway.link is not None:
         found["redis_up"] = float(gateway.link.state.up)
+    if gateway.lines is not None:
+        found["request_lines_dropped"] = gateway.lines.dropped
+    if gateway.tracer is not None:
+        found["traces_dropped"] = gateway.tracer.dropped
     return found

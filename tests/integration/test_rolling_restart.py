@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ async def test_a_killed_worker_breaks_its_own_streams_only_and_its_leases_are_ch
         streams = [Ask(team.key, "typical", stream=True)] * 8
         async with Load(served.url, streams, PAUSE_S) as load:
             await load.answered(16)
-            victim = max(workers_of(served), key=sockets_of)
+            victim = max(workers_of(served), key=partial(clients_at, served))
             killed_at = time.monotonic()
             os.kill(victim, signal.SIGKILL)
             await eventually(lambda: len(found := workers_of(served)) == 2 and victim not in found)
@@ -196,7 +197,9 @@ def expired(postgres: PostgresServer, url: str) -> int:
     return int(postgres.sql("select count(*) from request_log where error_code = 'lease_expired'", database))
 
 
-def sockets_of(pid: int) -> int:
-    """How many sockets a process has open."""
-    fds = Path(f"/proc/{pid}/fd")
-    return sum(1 for fd in fds.iterdir() if str(fd.readlink()).startswith("socket:"))
+def clients_at(served: Served, pid: int) -> int:
+    """How many connections of clients a worker holds: those at the port that the server listens on."""
+    port = f":{int(served.url.rsplit(':', 1)[1]):04X}"
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = {f"socket:[{row[9]}]" for row in fields if row[1].endswith(port) and row[3] == "01"}
+    return sum(1 for fd in Path(f"/proc/{pid}/fd").iterdir() if str(fd.readlink()) in established)

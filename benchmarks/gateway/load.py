@@ -126,14 +126,19 @@ async def closed_loop(
     requests: float = math.inf,
     chunks: int = 0,
     timeout_s: float = 60.0,
+    ramp_s: float = 0.0,
 ) -> LoadResult:
-    """Keep `connections` requests in flight for `seconds` or until `requests` were sent; waits for the last answers."""
+    """Keep `connections` requests in flight for `seconds` or until `requests` were sent; waits for the last answers.
+
+    The first requests are spread over `ramp_s`, so that what is measured is many at once and not many starts at once.
+    """
     tally = Tally(chunks)
     began_s = time.monotonic()
     budget = _Budget(requests, began_s + seconds)
     async with asyncio.TaskGroup() as group:
-        for _ in range(connections):
-            group.create_task(_keep_one_in_flight(target, budget, tally, timeout_s))
+        for number in range(connections):
+            delay_s = ramp_s * number / connections
+            group.create_task(_keep_one_in_flight(target, budget, tally, timeout_s, delay_s))
     return tally.result("closed loop", time.monotonic() - began_s)
 
 
@@ -147,8 +152,12 @@ class _Budget:
         return self.requests >= 0 and time.monotonic() < self.until_s
 
 
-async def _keep_one_in_flight(target: Target, budget: _Budget, tally: Tally, timeout_s: float) -> None:
+async def _keep_one_in_flight(
+    target: Target, budget: _Budget, tally: Tally, timeout_s: float, delay_s: float
+) -> None:
     request = target.request()
+    if delay_s:
+        await asyncio.sleep(delay_s)
     connection: ClientConnection | None = None
     while budget.take():
         if connection is None or not connection.usable:

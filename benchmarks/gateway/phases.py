@@ -32,13 +32,15 @@ class Plan:
     realistic_rate_per_s: float = 15.0
     realistic_seconds: float = 6.0
     crowd_streams: int = 300
-    crowd_requests: int = 600
+    crowd_requests: int = 900
+    # about as long as one of them takes, so that they begin and end evenly
+    crowd_ramp_s: float = 5.0
     chunks: int = 100
 
 
 QUICK = Plan(
     seconds=1, single_seconds=1, stream_seconds=1, open_seconds=1.0, realistic_rate_per_s=10.0,
-    realistic_seconds=1.0, crowd_streams=50, crowd_requests=50,
+    realistic_seconds=1.0, crowd_streams=50, crowd_requests=50, crowd_ramp_s=0.5,
 )  # fmt: skip
 
 
@@ -86,7 +88,10 @@ def _phases(running: Running, stage: Stage, plan: Plan) -> dict[str, Callable[[]
         "paced": lambda: closed_loop(paced, plan.paced_streams, seconds=plan.stream_seconds, chunks=chunks),
         "open": lambda: open_loop(whole, plan.open_rate_per_s, plan.open_seconds),
         "realistic": lambda: open_loop(realistic, plan.realistic_rate_per_s, plan.realistic_seconds, chunks=chunks),
-        "crowd": lambda: closed_loop(typical, plan.crowd_streams, requests=plan.crowd_requests, chunks=chunks),
+        "crowd": lambda: closed_loop(
+            typical, plan.crowd_streams, requests=plan.crowd_requests, chunks=chunks, ramp_s=plan.crowd_ramp_s
+        ),
+        "rush": lambda: closed_loop(typical, plan.crowd_streams, requests=plan.crowd_streams, chunks=chunks),
     }
 
 

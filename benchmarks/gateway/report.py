@@ -49,6 +49,7 @@ STREAMS = (
     Column("gap_p99_ms", "gap p99 ms", 2),
     Column("crowd_first_event_p50_ms", "300 streams: first event p50 ms", 1),
     Column("crowd_errors", "errors"),
+    Column("rush_first_event_p50_ms", "300 at one moment: first event p50 ms", 1),
 )
 RATIOS = (
     Column("requests_per_s", "req/s", 2),
@@ -83,6 +84,7 @@ def figures(phases: Round, chunks: int) -> Figures:
         **_times("gap_", phases["realistic"].load.gap),
         **_times("crowd_first_event_", phases["crowd"].load.first_event),
         "crowd_errors": float(sum(phases["crowd"].load.errors.values())),
+        **_times("rush_first_event_", phases["rush"].load.first_event),
     }
 
 

@@ -60,6 +60,14 @@ class ModelCard(Prices):
     price: tuple[PriceRow, ...] = ()
     prior_quality: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
     description: str = ""
+    organisation: str = ""
+    family: str = Field(default="", description="models of one family are forecast alike, such as 'llama-3'")
+    base_model: str = Field(default="", description="the model that this one is a variant of")
+    params_b: float | None = Field(default=None, gt=0, description="parameters, in thousand millions")
+    active_params_b: float | None = Field(default=None, gt=0, description="parameters that one token uses")
+    open_weights: bool | None = None
+    tuning: str = Field(default="", description="'chat', 'base' and so on")
+    release: str = Field(default="", pattern=r"^(\d{4}(-\d{2}){0,2})?$", description="year, month: 2024-07")
 
     @model_validator(mode="after")
     def _price_rows_change_a_known_price(self) -> Self:

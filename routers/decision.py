@@ -55,7 +55,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A router's prediction for one candidate; quality in 0..1 with its interval, tokens, milliseconds."""
+    """A router's prediction for one candidate; quality in 0..1 with its interval, tokens, milliseconds.
+
+    `usual_quality` and `usual_output_tokens` are what a learned router would say whatever is asked (None: it does not
+    tell), `trust` in 0..1 how far the forecast may be believed beyond that (0: a query unlike all it learned).
+    """
 
     endpoint_id: str
     quality: float
@@ -64,6 +68,9 @@ class Forecast:
     output_tokens: int
     output_tokens_high: int
     latency_ms: float
+    usual_quality: float | None = None
+    usual_output_tokens: int | None = None
+    trust: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

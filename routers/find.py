@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import cast
 
+from policies.schema import RouterSpec
 from routers import kinds as folder
+from routers.artifact import read_artifact
 from routers.base import Router
+from routers.learned import LearnedRouter
+
+# Artifacts that come with the package.
+SHIPPED = Path(__file__).parent / "artifacts"
 
 
 def kinds() -> list[str]:
@@ -32,3 +40,28 @@ def router_class(kind: str) -> type[Router]:
         if isinstance(member, type) and getattr(member, "kind", None) == kind:
             return cast(type[Router], member)
     raise ValueError(f"routers/kinds/{kind}.py defines no class with kind = '{kind}'")
+
+
+def load_router(spec: RouterSpec, folders: Sequence[Path] = (), embedder: str | None = None) -> Router:
+    """The router that a policy names, with its artifact where its kind learns.
+
+    An artifact's name is looked up in `folders`, then among those that come with the package; a path is taken as it is.
+    `embedder` is the id of the one that queries will be embedded with (None: not known, not checked). Raises
+    `ValueError` (`ArtifactError` is one) naming what is wrong and the fix.
+    """
+    found = router_class(spec.kind)
+    if not issubclass(found, LearnedRouter):
+        return found.from_spec(spec)
+    if not spec.artifact:
+        return found.from_spec(spec)  # says that it needs one
+    places = [Path(spec.artifact)] if "/" in spec.artifact else [place / spec.artifact for place in (*folders, SHIPPED)]
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        raise ValueError(f"there is no artifact '{spec.artifact}' (looked for {', '.join(map(str, places))})")
+    artifact = read_artifact(folder)
+    if embedder is not None and artifact.embedder not in ("", embedder):
+        raise ValueError(
+            f"the artifact '{spec.artifact}' was trained on vectors of '{artifact.embedder}', this gateway embeds with"
+            f" '{embedder}': set FINGERPOST_EMBEDDER accordingly or train the artifact anew"
+        )
+    return found.from_artifact(artifact)

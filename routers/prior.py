@@ -52,7 +52,7 @@ def output_prior(query: Query) -> OutputPrior:
     return OutputPrior(max(round(min(median, high)), 1), max(round(high), 1))
 
 
-def _latency_factor(output_tokens: int) -> float:
+def latency_factor(output_tokens: int) -> float:
     """Of an endpoint's usual latency half is waiting, half in proportion to the output's length."""
     return _WAIT_SHARE + (1 - _WAIT_SHARE) * output_tokens / _TYPICAL_OUTPUT
 
@@ -71,5 +71,5 @@ def prior_forecast(candidate: Candidate, quality: float, margin: float, output: 
         min(1.0, quality + margin),
         median,
         high,
-        candidate.latency_ms * _latency_factor(median),
+        candidate.latency_ms * latency_factor(median),
     )

@@ -1,0 +1,28 @@
+"""What a learned router predicts for queries in rows and models in columns; a decision is made elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from routers.inputs import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Arrays of shape [Q, M] unless said; quality in 0..1.
+
+    `low` and `high` bound the expected quality of the pair (90 % interval). `usual` [M] and `usual_tokens` [M] are what
+    the router knows of a model whatever is asked: the best fixed choice follows from them. `tokens` are median output
+    tokens, `tokens_high` their 90th percentile. `latency_ms` is NaN where the router knows nothing of it.
+    `trust` [Q] in 0..1 says how near a query lies to what was learned from (0: the forecasts are the usual ones).
+    """
+
+    quality: Floats
+    low: Floats
+    high: Floats
+    tokens: Floats
+    tokens_high: Floats
+    latency_ms: Floats
+    usual: Floats
+    usual_tokens: Floats
+    trust: Floats

@@ -180,6 +180,6 @@ async def ask(target: Target, chunks: int) -> str:
     finally:
         connection.close()
     wrong = verdict(exchange, chunks)
-    if not wrong and b'"chat.completion' not in exchange.opening:
+    if not wrong and not any(sign in exchange.opening for sign in (b'"chat.completion', b'"choices"')):
         wrong = "not a chat completion:"
     return f"{wrong} {exchange.opening.decode(errors='replace')}".strip() if wrong else ""

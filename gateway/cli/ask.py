@@ -6,12 +6,10 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from time import perf_counter, time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import msgspec
 import typer
-from httpx_aiohttp import AiohttpTransport
 
 from gateway.admission.rules import Caller
 from gateway.build import build
@@ -25,6 +23,9 @@ from gateway.lifecycle.run import close, prepare_policies, start
 from gateway.state import Gateway
 from gateway.wire.chat_request import ChatRequest, parse_chat
 from gateway.wire.explanation import explanation
+
+if TYPE_CHECKING:
+    import httpx
 
 Prompt = Annotated[str, typer.Argument(help="What to ask; - reads standard input.")]
 Model = Annotated[str, typer.Option(help="auto, auto:POLICY, or a model's id.")]
@@ -135,6 +136,10 @@ async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
 
 
 async def _remote(request: ChatRequest, url: str, key: str) -> AsyncIterator[bytes]:
+    # Here, so that a serving process need not hold what only this command uses.
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     address = f"{url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"
     async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=300, follow_redirects=False) as client:

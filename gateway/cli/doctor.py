@@ -14,9 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
-from httpx_aiohttp import AiohttpTransport
 
 from gateway.admission.terms import SecretKeyError
 from gateway.cli.database import database_file
@@ -180,6 +178,9 @@ def _endpoints(settings: Settings) -> Iterator[Finding]:
 
 async def _reach(settings: Settings, urls: list[str]) -> list[tuple[str, str | None]]:
     """Any HTTP answer will do: the question is whether somebody is there. What the gateway won't call isn't called."""
+    # Here, so that a serving process need not hold what only this command uses.
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
 
     async def look(client: httpx.AsyncClient, url: str) -> tuple[str, str | None]:
         refused = await refusal(settings, url)

@@ -11,8 +11,8 @@ from gateway.errors import UnsupportedCapability, UpstreamBroken
 from gateway.providers.anthropic_native import VERSION, count_body, failure, is_end, native_body, native_headers
 from gateway.providers.base import Target
 from gateway.providers.find import Supplies
-from gateway.providers.http import HttpClient, HttpReply, Timeouts
-from gateway.providers.refusal import refusal, unexpected
+from gateway.providers.http import HttpClient, HttpReply
+from gateway.providers.upstream import Upstream
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.chat_to_messages import messages_body
 from gateway.wire.embeddings_request import EmbeddingsRequest
@@ -24,8 +24,6 @@ DEFAULT_MAX_TOKENS = 4096
 # A comment, which tells a waiting client that the upstream is alive.
 ALIVE = b": ping\n\n"
 
-Headers = dict[str, str]
-
 
 def provide(supplies: Supplies) -> AnthropicProvider:
     """The provider `anthropic`."""
@@ -36,31 +34,31 @@ class AnthropicProvider:
     """Speaks to `{base_url}/messages`; a chat request that says what this API has no word for is refused by name."""
 
     def __init__(self, client: HttpClient, reply_limit: int) -> None:
-        self._client = client
-        self._reply_limit = reply_limit
-        self._prepared: dict[str, tuple[Target, str, Headers, Timeouts]] = {}
+        self._upstream = Upstream(client, reply_limit, "x-api-key", more=[("anthropic-version", VERSION)])
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
         native = request.original if request.original and request.original.dialect == "messages" else None
         if native is not None:
             body = native_body(native, target.wire_model, request.cap_tokens)
-            reply = await self._post("/messages", body, target, native_headers(request), request.stream)
-            frames = _events(reply, target.api_key) if request.stream else _whole(reply, self._reply_limit)
+            reply = await self._upstream.post(
+                "/messages", body, target, request.stream, native_headers(request).items()
+            )
+            frames = _events(reply, target.api_key) if request.stream else self._upstream.whole(reply)
             return Reply(frames, stream=request.stream, dialect="messages")
         if request.native_only is not None:
             raise UnsupportedCapability(request.native_only)
         body = messages_body(request, target.wire_model, target.card.max_output_tokens or DEFAULT_MAX_TOKENS)
-        reply = await self._post("/messages", body, target, dict(request.upstream_headers), request.stream)
+        reply = await self._upstream.post("/messages", body, target, request.stream, request.upstream_headers)
         if request.stream:
             return Reply(_chunks(_events(reply, target.api_key)), stream=True)
-        return Reply(_completion(_whole(reply, self._reply_limit)), stream=False)
+        return Reply(_completion(self._upstream.whole(reply)), stream=False)
 
     async def count_tokens(self, request: ChatRequest, target: Target) -> int:
         """Prompt tokens as Anthropic counts them, for a request in its own dialect or in chat's."""
         body = count_body(request, target.wire_model)
-        reply = await self._post("/messages/count_tokens", body, target, native_headers(request), stream=False)
+        reply = await self._upstream.post("/messages/count_tokens", body, target, False, native_headers(request))
         try:
-            found = msgspec.json.decode(await reply.read(self._reply_limit))
+            found = msgspec.json.decode(await self._upstream.read(reply))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamBroken("The upstream's count is not valid JSON.") from error
         tokens = found.get("input_tokens") if isinstance(found, dict) else None
@@ -75,43 +73,7 @@ class AnthropicProvider:
         """Nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
-        await self._client.close()
-
-    async def _post(self, path: str, body: bytes, target: Target, passed_on: Headers, stream: bool) -> HttpReply:
-        prepared = self._prepared.get(target.endpoint.id)
-        if prepared is None or prepared[0] is not target:  # another one has another key
-            prepared = self._prepare(target)
-        _, base_url, headers, timeouts = prepared
-        reply = await self._client.open(base_url + path, {**headers, **passed_on}, body, timeouts)
-        if reply.status != 200:
-            raise await refusal(reply, target.api_key)
-        expected = "text/event-stream" if stream else "json"
-        kind = reply.header("Content-Type")
-        if expected not in kind.lower():
-            reply.cancel()
-            raise unexpected(kind, expected, target.api_key)
-        return reply
-
-    def _prepare(self, target: Target) -> tuple[Target, str, Headers, Timeouts]:
-        row = target.endpoint
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fingerpost"}
-        headers["anthropic-version"] = VERSION
-        if target.api_key:
-            headers["x-api-key"] = target.api_key
-        timeouts = Timeouts(row.connect_timeout_s, row.first_byte_timeout_s, row.idle_timeout_s, row.total_timeout_s)
-        prepared = (target, (target.base_url or "").rstrip("/"), headers, timeouts)
-        self._prepared[row.id] = prepared
-        return prepared
-
-
-async def _whole(reply: HttpReply, limit: int) -> AsyncGenerator[bytes, None]:
-    try:
-        body = await reply.read(limit)
-        if not body.lstrip().startswith(b"{"):
-            raise UpstreamBroken("The upstream's answer is not a JSON object.")
-        yield body
-    finally:
-        reply.cancel()
+        await self._upstream.close()
 
 
 async def _completion(whole: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -9,8 +9,9 @@ import msgspec
 from gateway.errors import UnsupportedCapability, UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
 from gateway.providers.find import Supplies
-from gateway.providers.http import HttpClient, HttpReply, Timeouts
-from gateway.providers.refusal import error_detail, refusal, unexpected
+from gateway.providers.http import HttpClient, HttpReply
+from gateway.providers.refusal import error_detail
+from gateway.providers.upstream import Upstream
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.chat_to_gemini import gemini_body
 from gateway.wire.embeddings_request import EmbeddingsRequest
@@ -18,8 +19,7 @@ from gateway.wire.gemini_to_chat import ChatFromGemini
 from gateway.wire.reply import Reply
 from gateway.wire.sse import EVENT_LIMIT, EventCutter, payload_of
 
-_WHOLE = ("generateContent", "json")
-_STREAM = ("streamGenerateContent?alt=sse", "text/event-stream")
+_WHOLE, _STREAM = "generateContent", "streamGenerateContent?alt=sse"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -32,18 +32,19 @@ class GeminiProvider:
     """Translates both ways; `base_url` ends in the API's version, such as https://…/v1beta."""
 
     def __init__(self, client: HttpClient, reply_limit: int) -> None:
-        self._client = client
-        self._reply_limit = reply_limit
+        self._upstream = Upstream(client, reply_limit, "x-goog-api-key")
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
         if request.native_only is not None:
             raise UnsupportedCapability(request.native_only)
         body = gemini_body(request, target.wire_model)
-        reply = await self._post(body, request, target)
+        name = target.wire_model if "/" in target.wire_model else f"models/{target.wire_model}"
+        path = f"/{name}:{_STREAM if request.stream else _WHOLE}"
+        reply = await self._upstream.post(path, body, target, request.stream, request.upstream_headers)
         writer = ChatFromGemini(target.wire_model)
         if request.stream:
             return Reply(frames=_events(reply, writer, target.api_key), stream=True)
-        return Reply(frames=_whole(reply, writer, self._reply_limit), stream=False)
+        return Reply(frames=_whole(reply, self._upstream, writer), stream=False)
 
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
         raise UnsupportedCapability(
@@ -55,34 +56,12 @@ class GeminiProvider:
         """Nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
-        await self._client.close()
-
-    async def _post(self, body: bytes, request: ChatRequest, target: Target) -> HttpReply:
-        method, expected = _STREAM if request.stream else _WHOLE
-        name = target.wire_model if "/" in target.wire_model else f"models/{target.wire_model}"
-        row = target.endpoint
-        timeouts = Timeouts(row.connect_timeout_s, row.first_byte_timeout_s, row.idle_timeout_s, row.total_timeout_s)
-        url = f"{(target.base_url or '').rstrip('/')}/{name}:{method}"
-        reply = await self._client.open(url, _headers(request, target), body, timeouts)
-        if reply.status != 200:
-            raise await refusal(reply, target.api_key)
-        kind = reply.header("Content-Type")
-        if expected not in kind.lower():
-            reply.cancel()
-            raise unexpected(kind, expected, target.api_key)
-        return reply
+        await self._upstream.close()
 
 
-def _headers(request: ChatRequest, target: Target) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fingerpost"}
-    if target.api_key:
-        headers["x-goog-api-key"] = target.api_key
-    return headers | dict(request.upstream_headers)
-
-
-async def _whole(reply: HttpReply, writer: ChatFromGemini, limit: int) -> AsyncGenerator[bytes, None]:
+async def _whole(reply: HttpReply, upstream: Upstream, writer: ChatFromGemini) -> AsyncGenerator[bytes, None]:
     try:
-        yield writer.whole(await reply.read(limit))
+        yield writer.whole(await upstream.read(reply))
     finally:
         reply.cancel()
 

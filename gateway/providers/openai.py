@@ -9,9 +9,10 @@ import msgspec
 from gateway.errors import UnsupportedCapability, UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
 from gateway.providers.find import Supplies
-from gateway.providers.http import HttpClient, HttpReply, Timeouts
+from gateway.providers.http import HttpClient, HttpReply
 from gateway.providers.openai_native import PATHS, native_body, response_events, spoken_here
-from gateway.providers.refusal import error_detail, refusal, unexpected
+from gateway.providers.refusal import error_detail
+from gateway.providers.upstream import Upstream
 from gateway.wire.chat_plain import plain
 from gateway.wire.chat_request import ChatRequest, Original
 from gateway.wire.embeddings_request import EmbeddingsRequest
@@ -29,9 +30,7 @@ class OpenAIProvider:
     """Forwards bodies with the model's wire name spliced in; frames come back as the upstream sent them."""
 
     def __init__(self, client: HttpClient, reply_limit: int) -> None:
-        self._client = client
-        self._reply_limit = reply_limit
-        self._prepared: dict[str, tuple[Target, str, dict[str, str], Timeouts]] = {}
+        self._upstream = Upstream(client, reply_limit, "Authorization", "Bearer ")
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
         if request.original is not None:
@@ -45,71 +44,32 @@ class OpenAIProvider:
         if request.original is not None:
             request = plain(request, target.base_url)
         body = request.wire_body(target.wire_model)
-        reply = await self._post("/chat/completions", body, target, request.stream, request.upstream_headers)
+        reply = await self._upstream.post("/chat/completions", body, target, request.stream, request.upstream_headers)
         if request.stream:
             return Reply(frames=_events(reply, target.api_key), stream=True)
-        return Reply(frames=_whole(reply, self._reply_limit), stream=False)
+        return Reply(frames=self._upstream.whole(reply), stream=False)
 
     async def _open_native(self, request: ChatRequest, native: Original, target: Target) -> Reply:
         body = native_body(request, native, target.wire_model)
-        reply = await self._post(PATHS[native.dialect], body, target, request.stream, request.upstream_headers)
+        reply = await self._upstream.post(PATHS[native.dialect], body, target, request.stream, request.upstream_headers)
         if not request.stream:
-            return Reply(frames=_whole(reply, self._reply_limit), stream=False, dialect=native.dialect)
+            return Reply(frames=self._upstream.whole(reply), stream=False, dialect=native.dialect)
         events = response_events if native.dialect == "responses" else _events
         return Reply(frames=events(reply, target.api_key), stream=True, dialect=native.dialect)
 
     async def embed(self, request: EmbeddingsRequest, target: Target) -> bytes:
-        reply = await self._post("/embeddings", request.wire_body(target.wire_model), target, stream=False)
-        return await reply.read(self._reply_limit)
+        reply = await self._upstream.post("/embeddings", request.wire_body(target.wire_model), target, stream=False)
+        return await self._upstream.read(reply)
 
     async def rerank(self, request: RerankRequest, target: Target) -> bytes:
-        reply = await self._post("/rerank", request.wire_body(target.wire_model), target, stream=False)
-        return await reply.read(self._reply_limit)
+        reply = await self._upstream.post("/rerank", request.wire_body(target.wire_model), target, stream=False)
+        return await self._upstream.read(reply)
 
     async def warm(self, target: Target) -> None:
         """Nothing: connections are made when they are needed."""
 
     async def close(self) -> None:
-        await self._client.close()
-
-    async def _post(
-        self, path: str, body: bytes, target: Target, stream: bool, passed_on: tuple[tuple[str, str], ...] = ()
-    ) -> HttpReply:
-        prepared = self._prepared.get(target.endpoint.id)
-        if prepared is None or prepared[0] is not target:  # another one has another key
-            prepared = self._prepare(target)
-        _, base_url, headers, timeouts = prepared
-        if passed_on:
-            headers = {**headers, **dict(passed_on)}
-        reply = await self._client.open(base_url + path, headers, body, timeouts)
-        if reply.status != 200:
-            raise await refusal(reply, target.api_key)
-        expected = "text/event-stream" if stream else "json"
-        kind = reply.header("Content-Type")
-        if expected not in kind.lower():
-            reply.cancel()
-            raise unexpected(kind, expected, target.api_key)
-        return reply
-
-    def _prepare(self, target: Target) -> tuple[Target, str, dict[str, str], Timeouts]:
-        row = target.endpoint
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fingerpost"}
-        if target.api_key:
-            headers["Authorization"] = f"Bearer {target.api_key}"
-        timeouts = Timeouts(row.connect_timeout_s, row.first_byte_timeout_s, row.idle_timeout_s, row.total_timeout_s)
-        prepared = (target, (target.base_url or "").rstrip("/"), headers, timeouts)
-        self._prepared[row.id] = prepared
-        return prepared
-
-
-async def _whole(reply: HttpReply, limit: int) -> AsyncGenerator[bytes, None]:
-    try:
-        body = await reply.read(limit)
-        if not body.lstrip().startswith(b"{"):
-            raise UpstreamBroken("The upstream's answer is not a JSON object.")
-        yield body
-    finally:
-        reply.cancel()
+        await self._upstream.close()
 
 
 async def _events(reply: HttpReply, secret: str | None) -> AsyncGenerator[bytes, None]:

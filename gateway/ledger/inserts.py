@@ -1,4 +1,7 @@
-"""Puts rows into `request_log`, each id once, and tells a database that is away from a row that is refused."""
+"""Puts rows into `request_log` and `request_child`, each key once.
+
+Tells a database that is away from a row that is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import describe, is_away
 from gateway.ledger.record import Record
-from gateway.ledger.rows import Row, to_row
-from gateway.ledger.tables import request_log
+from gateway.ledger.rows import ChildRow, Row, to_row
+from gateway.ledger.tables import request_child, request_log
 
 SLICE_ROWS: Final = 250
 
@@ -36,7 +40,8 @@ class Inserter:
 
     def __init__(self, engine: AsyncEngine, timeout_s: float) -> None:
         self._engine = writing(engine)
-        self._sql = _insert_sql(engine)
+        self._sql = _insert_sql(engine, request_log, ["id"])
+        self._child_sql = _insert_sql(engine, request_child, ["parent_id", "seq"])
         self._timeout_s = timeout_s
 
     async def insert(self, rows: list[Row]) -> Outcome:
@@ -77,14 +82,17 @@ class Inserter:
 
     async def _execute(self, connection: AsyncConnection, rows: list[Row]) -> None:
         """In slices of one transaction, so that encoding many rows does not hold up the event loop."""
-        for start in range(0, len(rows), SLICE_ROWS):
-            await connection.exec_driver_sql(self._sql, rows[start : start + SLICE_ROWS])
+        children = [row for row in rows if type(row) is ChildRow]
+        requests = [row for row in rows if type(row) is not ChildRow] if children else rows
+        for sql, some in ((self._sql, requests), (self._child_sql, children)):
+            for start in range(0, len(some), SLICE_ROWS):
+                await connection.exec_driver_sql(sql, some[start : start + SLICE_ROWS])
 
 
-def _insert_sql(engine: AsyncEngine) -> str:
+def _insert_sql(engine: AsyncEngine, table: Table, key: list[str]) -> str:
     """The statement as the driver takes it: executed raw, it spares SQLAlchemy's work on 36 values a row."""
     insert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(request_log).on_conflict_do_nothing(index_elements=["id"])
+    statement = insert(table).on_conflict_do_nothing(index_elements=key)
     return str(statement.compile(dialect=engine.dialect))
 
 

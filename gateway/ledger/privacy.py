@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import DatabaseUnavailable, asking
-from gateway.ledger.tables import request_log, stored_response
+from gateway.ledger.tables import feedback, request_log, stored_response
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,11 @@ class Erased:
 
 
 async def erase_user(engine: AsyncEngine, end_user: str) -> Erased:
-    """Remove prompts, answers, embeddings, sessions and the name itself from all requests of an end user, and their
-    stored conversations. Raises `DatabaseUnavailable`."""
+    """Remove prompts, answers, embeddings, sessions and the name itself from all requests of an end user, what was
+    said of the answers, and their stored conversations. Raises `DatabaseUnavailable`."""
     theirs = request_log.c.end_user == end_user[:NAME_CHARS]
+    # First, since afterwards nothing tells whose requests they were.
+    await _blank_comments(engine, feedback.c.request_id.in_(select(request_log.c.id).where(theirs)))
     requests = await _blank(engine, theirs, {**_NOTHING, "session": None, "end_user": None})
     with asking():
         async with writing(engine).begin() as connection:
@@ -47,6 +49,7 @@ async def forget_before(engine: AsyncEngine, at: float) -> int:
     kept = or_(
         request_log.c.prompt.is_not(None), request_log.c.answer.is_not(None), request_log.c.embedding.is_not(None)
     )
+    await _blank_comments(engine, feedback.c.at < at)
     return await _blank(engine, (request_log.c.at < at) & kept, _NOTHING)
 
 
@@ -69,6 +72,14 @@ async def sweep(engine: AsyncEngine, retention_days: float | None) -> None:
         except DatabaseUnavailable as error:
             log.warning("old texts could not be removed yet: %s", error)
         await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _blank_comments(engine: AsyncEngine, which: ColumnElement[bool]) -> None:
+    """Scores stay: they are figures."""
+    with asking():
+        async with writing(engine).begin() as connection:
+            said = feedback.c.comment.is_not(None)
+            await connection.execute(update(feedback).where(said & which).values(comment=None))
 
 
 async def _blank(engine: AsyncEngine, which: ColumnElement[bool], values: dict[str, Any]) -> int:

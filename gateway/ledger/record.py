@@ -7,8 +7,40 @@ from typing import Any
 
 
 @dataclass(slots=True)
+class Child:
+    """One call of a request that a strategy made several of; its cost is a part of the request's own.
+
+    `role` is what the strategy made it for; `began_ms` is since the request's admission, `latency_ms` the call's own
+    time; `signals` plain JSON values, never a text. `chosen`: the client got this call's answer.
+    """
+
+    parent_id: str
+    seq: int
+    role: str
+    model: str | None = None
+    endpoint: str | None = None
+    provider: str | None = None
+    status: int = 0
+    error_code: str | None = None
+    finish_reason: str | None = None
+    chosen: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_estimated: bool = False
+    cost_nanousd: int | None = None
+    reserved_nanousd: int | None = None
+    began_ms: float | None = None
+    latency_ms: float | None = None
+    signals: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
 class Record:
     """Filled along the line, put into the ledger once, at the end; field names are the column names.
+
+    `children` alone is no column: they are rows of a table of their own. Usage and cost include theirs.
 
     Times: `at` is Unix seconds, `*_ms` are milliseconds since admission (None where that stage did not run).
     `decision` is the ranking as plain JSON values; `embedding` float16 bytes; prompts only where the policy says so.
@@ -33,6 +65,7 @@ class Record:
     endpoint: str | None = None
     provider: str | None = None
     router_kind: str | None = None
+    strategy: str | None = None
     reason: str | None = None
     propensity: float | None = None
     decision: list[dict[str, Any]] | None = None
@@ -63,3 +96,4 @@ class Record:
     total_ms: float | None = None
     prompt: str | None = None
     answer: str | None = None
+    children: list[Child] | None = None

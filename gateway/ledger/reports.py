@@ -18,7 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from gateway.ledger.faults import asking
-from gateway.ledger.tables import request_log
+from gateway.ledger.tables import request_child, request_log
 
 Grouping = Literal["model", "day", "key"]
 DAY_S: Final = 86_400
@@ -48,12 +48,15 @@ async def recent(engine: AsyncEngine, limit: int) -> list[dict[str, Any]]:
 
 
 async def by_id(engine: AsyncEngine, request_id: str) -> dict[str, Any] | None:
-    """One request with everything that is known (its embedding as base64 of float16 values)."""
+    """One request with everything that is known (its embedding as base64 of float16 values), its calls among it where
+    a strategy made several."""
     statement = select(request_log).where(request_log.c.id == request_id)
+    parts = select(request_child).where(request_child.c.parent_id == request_id).order_by(request_child.c.seq)
     with asking():
         async with engine.connect() as connection:
             row = (await connection.execute(statement)).mappings().one_or_none()
-    return _ready(row) if row is not None else None
+            children = (await connection.execute(parts)).mappings().all()
+    return None if row is None else _ready(row) | {"children": [dict(child) for child in children]}
 
 
 async def totals(engine: AsyncEngine, by: Grouping, days: float) -> list[Total]:

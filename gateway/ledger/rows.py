@@ -13,25 +13,27 @@ import math
 import numbers
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from operator import attrgetter, index
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import JSON, Boolean, Double, Integer, LargeBinary, Text
+from sqlalchemy import JSON, Boolean, Double, Integer, LargeBinary, Table, Text
 
-from gateway.ledger.record import Record
-from gateway.ledger.tables import request_log
+from gateway.ledger.record import Child, Record
+from gateway.ledger.tables import request_child, request_log
 
 Row = tuple[Any, ...]
 
 COLUMNS: Final = tuple(column.name for column in request_log.columns)
+CHILD_COLUMNS: Final = tuple(column.name for column in request_child.columns)
 MAX_COUNT: Final = 10**15
 MAX_STATUS: Final = 2**31 - 1
 MAX_JSON_BYTES: Final = 256 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
-_LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, "id": 200, "key_id": 200, "model": 200, "end_user": 200}
+_NAMES: Final = ("id", "parent_id", "key_id", "model", "end_user")  # in an index
+_LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, **dict.fromkeys(_NAMES, 200)}
 _REPLACEMENT: Final = "\ufffd"
 
 
@@ -39,32 +41,32 @@ class RowError(ValueError):
     """A record that no database could take; the message names the column."""
 
 
+class ChildRow(tuple[Any, ...]):
+    """A row of `request_child`; every other row is one of `request_log`."""
+
+    __slots__ = ()
+
+
 def to_row(record: Record) -> Row:
     """The record's values in the order of `COLUMNS`; raises `RowError` for a value of the wrong type."""
-    values = list(_read(record))
-    for place, cap in _TEXT:
-        value = values[place]
-        if value is not None and not (
-            type(value) is str and len(value) <= cap and value.isascii() and "\0" not in value
-        ):
-            values[place] = _text(value, cap, place)
-    for place, kind, low, high, convert in _NUMBERS:
-        value = values[place]
-        if value is not None and not (type(value) is kind and low <= value <= high):
-            values[place] = convert(value, place)
-    for place, convert in _OTHERS:
-        value = values[place]
-        if value is not None:
-            values[place] = convert(value, place)
-    for place in _REQUIRED:
-        if values[place] is None:
-            raise RowError(f"{COLUMNS[place]}: a value is needed")
-    return tuple(values)
+    return _converted(_REQUEST, record)
+
+
+def to_rows(record: Record) -> list[Row]:
+    """The record's row, and those of its children; raises `RowError`."""
+    if not record.children:
+        return [_converted(_REQUEST, record)]
+    return [_converted(_REQUEST, record), *(ChildRow(_converted(_CHILD, one)) for one in record.children)]
+
+
+def columns_of(row: Row) -> tuple[str, ...]:
+    """The names of a row's columns, in their order."""
+    return CHILD_COLUMNS if type(row) is ChildRow else COLUMNS
 
 
 def to_line(row: Row) -> bytes:
     """One JSON object and a newline; columns that are NULL are left out."""
-    pairs = {name: value for name, value in zip(COLUMNS, row, strict=True) if value is not None}
+    pairs = {name: value for name, value in zip(columns_of(row), row, strict=True) if value is not None}
     return msgspec.json.encode(pairs) + b"\n"
 
 
@@ -72,6 +74,8 @@ def from_line(line: bytes) -> Row:
     """The row of a spool line, also of one written by a release with other columns; raises `RowError` if it is none."""
     try:
         pairs = msgspec.json.decode(line, type=dict[str, Any])
+        if isinstance(pairs.get("parent_id"), str) and isinstance(pairs.get("seq"), int):
+            return ChildRow(pairs.get(name, _CHILD_DEFAULTS.get(name)) for name in CHILD_COLUMNS)
         if not isinstance(pairs.get("id"), str):
             raise RowError("no id")
         if "embedding" in pairs:
@@ -81,14 +85,36 @@ def from_line(line: bytes) -> Row:
     return tuple(pairs.get(name, _DEFAULTS.get(name)) for name in COLUMNS)
 
 
-def _text(value: Any, cap: int, place: int) -> str:
+def _converted(shape: _Shape, record: Record | Child) -> Row:
+    values = list(shape.read(record))
+    for place, cap, name in shape.texts:
+        value = values[place]
+        if value is not None and not (
+            type(value) is str and len(value) <= cap and value.isascii() and "\0" not in value
+        ):
+            values[place] = _text(value, cap, name)
+    for place, kind, low, high, convert, name in shape.numbers:
+        value = values[place]
+        if value is not None and not (type(value) is kind and low <= value <= high):
+            values[place] = convert(value, name)
+    for place, convert, name in shape.others:
+        value = values[place]
+        if value is not None:
+            values[place] = convert(value, name)
+    for place, name in shape.required:
+        if values[place] is None:
+            raise RowError(f"{name}: a value is needed")
+    return tuple(values)
+
+
+def _text(value: Any, cap: int, name: str) -> str:
     """The slow way, for text that is long, not ASCII, or no text at all."""
     if not isinstance(value, str):
-        raise RowError(f"{COLUMNS[place]}: text expected, not {type(value).__name__}")
+        raise RowError(f"{name}: text expected, not {type(value).__name__}")
     cleaned = clean(str.__str__(value))
     if len(cleaned) <= cap:
         return cleaned
-    if COLUMNS[place] == "id":  # cut ids must stay different: the database keeps one row for each
+    if name in ("id", "parent_id"):  # cut ids must stay different: the database keeps one row for each
         return f"{cleaned[:100]}~{hashlib.sha256(cleaned.encode()).hexdigest()}"
     return cleaned[:cap]
 
@@ -102,33 +128,33 @@ def clean(value: str) -> str:
     return value.replace("\0", _REPLACEMENT)
 
 
-def _count(value: Any, place: int) -> int:
-    cap = MAX_STATUS if COLUMNS[place] == "status" else MAX_COUNT
+def _count(value: Any, name: str) -> int:
+    cap = MAX_STATUS if name == "status" else MAX_COUNT
     try:
         return max(-cap, min(cap, value if type(value) is int else index(value)))
     except TypeError:
-        raise RowError(f"{COLUMNS[place]}: a whole number expected, not {type(value).__name__}") from None
+        raise RowError(f"{name}: a whole number expected, not {type(value).__name__}") from None
 
 
-def _number(value: Any, place: int) -> float | None:
+def _number(value: Any, name: str) -> float | None:
     try:
         number = value if type(value) is float else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RowError(f"{COLUMNS[place]}: a number expected, not {type(value).__name__}") from None
+        raise RowError(f"{name}: a number expected, not {type(value).__name__}") from None
     return number if math.isfinite(number) else None
 
 
-def _flag(value: Any, place: int) -> bool:
+def _flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
-def _blob(value: Any, place: int) -> bytes | None:
+def _blob(value: Any, name: str) -> bytes | None:
     if not isinstance(value, bytes):
-        raise RowError(f"{COLUMNS[place]}: bytes expected, not {type(value).__name__}")
+        raise RowError(f"{name}: bytes expected, not {type(value).__name__}")
     return value if len(value) <= MAX_BLOB_BYTES else None  # a part of an embedding is worth nothing
 
 
-def _json(value: Any, place: int) -> str:
+def _json(value: Any, name: str) -> str:
     """JSON text; NaN and infinities are null, what JSON cannot hold becomes words."""
     try:
         encoded = _encoder.encode(value)
@@ -169,21 +195,45 @@ def _foreign(value: Any) -> Any:
     return clean(repr(value)[:1000])
 
 
-def _places(kind: type[Any]) -> Iterator[int]:
-    return (place for place, column in enumerate(request_log.columns) if isinstance(column.type, kind))
+_Convert = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one table's rows are made: places and names of its columns, by what their values need."""
+
+    read: Callable[[Record | Child], Row]
+    texts: tuple[tuple[int, int, str], ...]
+    numbers: tuple[tuple[int, type[Any], float, float, _Convert, str], ...]
+    others: tuple[tuple[int, _Convert, str], ...]
+    required: tuple[tuple[int, str], ...]
+
+
+def _shape_of(table: Table) -> _Shape:
+    columns = [(place, one.name, one.type) for place, one in enumerate(table.columns)]
+    low, high = -sys.float_info.max, sys.float_info.max
+
+    def places(kind: type[Any]) -> Iterator[tuple[int, str]]:
+        return ((place, name) for place, name, found in columns if isinstance(found, kind))
+
+    return _Shape(
+        read=attrgetter(*(name for _, name, _ in columns)),
+        texts=tuple((place, _LONG_TEXT.get(name, 1000), name) for place, name in places(Text)),
+        numbers=(
+            *((place, float, low, high, _number, name) for place, name in places(Double)),
+            *((place, int, -MAX_STATUS, MAX_STATUS, _count, name) for place, name in places(Integer)),
+            *((place, bool, False, True, _flag, name) for place, name in places(Boolean)),
+        ),
+        others=(
+            *((place, _json, name) for place, name in places(JSON)),
+            *((place, _blob, name) for place, name in places(LargeBinary)),
+        ),
+        required=tuple((place, one.name) for place, one in enumerate(table.columns) if not one.nullable),
+    )
 
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=_foreign)
-_read: Final[Callable[[Record], Row]] = attrgetter(*COLUMNS)
-_TEXT: Final = tuple((place, _LONG_TEXT.get(COLUMNS[place], 1000)) for place in _places(Text))
-_NUMBERS: Final[tuple[tuple[int, type[Any], float, float, Callable[[Any, int], Any]], ...]] = (
-    *((place, float, -sys.float_info.max, sys.float_info.max, _number) for place in _places(Double)),
-    *((place, int, -MAX_STATUS, MAX_STATUS, _count) for place in _places(Integer)),
-    *((place, bool, False, True, _flag) for place in _places(Boolean)),
-)
-_OTHERS: Final[tuple[tuple[int, Callable[[Any, int], Any]], ...]] = (
-    *((place, _json) for place in _places(JSON)),
-    *((place, _blob) for place in _places(LargeBinary)),
-)
-_REQUIRED: Final = tuple(place for place, column in enumerate(request_log.columns) if not column.nullable)
+_REQUEST: Final = _shape_of(request_log)
+_CHILD: Final = _shape_of(request_child)
 _DEFAULTS: Final[dict[str, Any]] = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
+_CHILD_DEFAULTS: Final[dict[str, Any]] = {f.name: f.default for f in fields(Child) if f.default is not MISSING}

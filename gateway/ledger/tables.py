@@ -1,6 +1,7 @@
 """The tables of Fingerpost as SQLAlchemy Core metadata, the same on SQLite and PostgreSQL.
 
-Times are Unix seconds, money is nano-dollars. `request_log`'s columns are `Record`'s fields, in the same order.
+Times are Unix seconds, money is nano-dollars. `request_log`'s columns are `Record`'s fields, in the same order, and
+`request_child`'s are those of `Child`.
 A change here needs a file in `migrations/versions` (a test compares both).
 """
 
@@ -64,6 +65,7 @@ request_log: Final = Table(
     Column("endpoint", Text),
     Column("provider", Text),
     Column("router_kind", Text),
+    Column("strategy", Text),
     Column("reason", Text),
     Column("propensity", Double),
     Column("decision", JSON(none_as_null=True)),
@@ -99,6 +101,32 @@ request_log: Final = Table(
     Index(None, "model", "at"),
     # Partial, since most requests name no end user and then need not pay for it.
     Index(None, "end_user", "at", sqlite_where=text(NAMED), postgresql_where=text(NAMED)),
+)
+
+# The calls of requests whose answer a strategy made of several. No foreign key: they are written with their request.
+request_child: Final = Table(
+    "request_child",
+    metadata,
+    Column("parent_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("role", Text, nullable=False),
+    Column("model", Text),
+    Column("endpoint", Text),
+    Column("provider", Text),
+    Column("status", Integer, nullable=False, server_default="0"),
+    Column("error_code", Text),
+    Column("finish_reason", Text),
+    Column("chosen", Boolean, nullable=False, server_default=false()),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("usage_estimated", Boolean, nullable=False, server_default=false()),
+    Column("cost_nanousd", BigInteger),
+    Column("reserved_nanousd", BigInteger),
+    Column("began_ms", Double),
+    Column("latency_ms", Double),
+    Column("signals", JSON(none_as_null=True)),
 )
 
 # The name of what was revoked is free again.
@@ -256,6 +284,48 @@ stored_response: Final = Table(
     Column("body", Text, nullable=False),
     Column("items", Text, nullable=False),
     Index(None, "expires_at"),
+)
+
+# What callers thought of an answer; one row of each source, whose last word counts. No foreign key: the request's own
+# row may come later, or be gone.
+feedback: Final = Table(
+    "feedback",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("comment", Text),
+    Index(None, "at"),
+)
+
+# What bandits have learned: sums of one learner (an artifact) over one model, and which feedbacks are in them.
+bandit_state: Final = Table(
+    "bandit_state",
+    metadata,
+    Column("learner", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("sums", LargeBinary, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+bandit_lesson: Final = Table(
+    "bandit_lesson",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("learner", Text, nullable=False),
+    Column("score", Double, nullable=False),
+)
+
+# What processes have taken of a policy's allowance for trying models, by day (UTC, since 1970).
+exploration_spend: Final = Table(
+    "exploration_spend",
+    metadata,
+    Column("policy", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("taken_nanousd", BigInteger, nullable=False),
 )
 
 policy_version: Final = Table(

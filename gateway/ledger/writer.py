@@ -20,7 +20,7 @@ from gateway.ledger.base import Stats
 from gateway.ledger.inserts import DatabaseAway, Inserter
 from gateway.ledger.record import Record
 from gateway.ledger.rejected import put_aside
-from gateway.ledger.rows import COLUMNS, Row, RowError, from_line, to_line, to_row
+from gateway.ledger.rows import Row, RowError, columns_of, from_line, to_line, to_rows
 from gateway.ledger.spool import MAX_BYTES, Spool
 
 _log: Final = logging.getLogger("fingerpost.ledger")
@@ -171,7 +171,7 @@ class LedgerWriter:
         self._written += outcome.kept
         self._retry_s = self._pace.first_retry_s
         self._probe_at = time.monotonic() + self._pace.idle_check_s
-        await self._refuse([(reason, dict(zip(COLUMNS, row, strict=True))) for row, reason in outcome.refused])
+        await self._refuse([(reason, dict(zip(columns_of(row), row, strict=True))) for row, reason in outcome.refused])
         return True
 
     async def _to_spool(self, rows: Sequence[Row]) -> None:
@@ -191,7 +191,7 @@ class LedgerWriter:
         unfit: list[tuple[str, object]] = []
         for number, record in enumerate(records, 1):
             try:
-                rows.append(to_row(record))
+                rows += to_rows(record)
             except Exception as error:  # noqa: BLE001 - one unfit record is kept aside, whatever is wrong with it
                 unfit.append((f"{type(error).__name__}: {error}", record))
             if number % _YIELD_ROWS == 0:

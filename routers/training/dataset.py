@@ -23,9 +23,11 @@ Embed = Callable[[Sequence[str]], Floats]
 class Dataset:
     """Arrays of shape [Q, M] unless said; NaN is *not observed*.
 
-    `groups` [Q] numbers the question (the same question has one number, whatever its wording's case and spacing), so
-    that splits leak none. `tasks` [Q] is a label to report by: no router may see it. `score` is 0..1. `cost_usd` is
-    what a call cost; NaN where unknown. `propensity` is the logged probability of the model that was asked.
+    `groups` [Q] numbers the question (the same question has one number in every data set, whatever its case, spacing
+    and options), so that splits leak none; the numbers are large and have gaps. `tasks` [Q] is a label to report by:
+    no router may see it. `texts` [Q] may be empty strings, where only embeddings were kept. `score` is 0..1. `cost_usd`
+    is what a call cost; NaN where unknown. `propensity` is the logged probability of the model that was asked. `notes`
+    say what is odd about the data without being wrong.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Dataset:
     cost_usd: Doubles
     latency_s: Floats
     propensity: Floats | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -61,7 +64,7 @@ class Dataset:
             tasks=tuple(self.tasks[place] for place in where),
             groups=self.groups[chosen],
             inputs=self.inputs.rows(chosen),
-            **{name: getattr(self, name)[chosen] for name in _MATRICES},
+            **{name: getattr(self, name)[chosen] for name in MATRICES},
             propensity=None if self.propensity is None else self.propensity[chosen],
         )
 
@@ -71,20 +74,22 @@ class Dataset:
         return replace(
             self,
             models=tuple(self.models[place] for place in chosen),
-            **{name: getattr(self, name)[:, where] for name in _MATRICES},
+            **{name: getattr(self, name)[:, where] for name in MATRICES},
             propensity=None if self.propensity is None else self.propensity[:, where],
         )
 
     def sha256(self) -> str:
-        """Hash of what is learned from: ids, texts, cards, scores, tokens, costs."""
+        """Hash of what is learned from: ids, texts (where they were not kept, embeddings), cards, scores, costs."""
         digest = hashlib.sha256()
         for text in (*self.query_ids, *self.texts):
-            digest.update(text.encode() + b"\0")
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        bare = [place for place, text in enumerate(self.texts) if not text]
+        digest.update(np.ascontiguousarray(self.inputs.embeddings[bare]).tobytes())
         for card in self.models:
             digest.update(card.model_dump_json().encode())
-        for name in _MATRICES:
+        for name in MATRICES:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return digest.hexdigest()
 
 
-_MATRICES = ("score", "input_tokens", "output_tokens", "cost_usd", "latency_s")
+MATRICES = ("score", "input_tokens", "output_tokens", "cost_usd", "latency_s")

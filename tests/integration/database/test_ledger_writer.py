@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import open_engine
-from gateway.ledger.record import Record
+from gateway.ledger.record import Child, Record
+from gateway.ledger.reports import by_id
 from gateway.ledger.schema import upgrade
 from gateway.ledger.writer import LedgerWriter, Pace
-from tests.integration.database.ledgers import HASTY, a_record, eventually, forbid_model, stored, stored_ids
+from tests.integration.database.ledgers import HASTY, a_record, eventually, forbid_model, hide_log, stored, stored_ids
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ async def test_what_is_put_stands_in_the_database(writer: LedgerWriter, engine: 
 
     row = await stored(engine, "req_000001")
     record = a_record(1)
-    assert row == {name: getattr(record, name) for name in Record.__slots__}
+    assert row == {name: getattr(record, name) for name in Record.__slots__ if name != "children"}
 
 
 async def test_a_drain_stores_every_record_that_was_put(writer: LedgerWriter, engine: AsyncEngine) -> None:
@@ -187,3 +188,35 @@ async def test_two_processes_fill_one_sqlite_file(tmp_path: Path) -> None:
     assert len(await stored_ids(engine)) == 4_000
     await engine.dispose()
     assert [out for out, _ in said] == [b"2000 0\n", b"2000 0\n"]
+
+
+async def test_the_calls_of_a_strategy_stand_beside_their_request_once(
+    writer: LedgerWriter, engine: AsyncEngine
+) -> None:
+    children = [Child("req_000001", seq, "sample", cost_nanousd=7, signals={"score": 0.5}) for seq in range(3)]
+    for _ in range(2):
+        writer.put(a_record(1, strategy="vote", children=children))
+
+    await writer.drain(5)
+
+    found = await by_id(engine, "req_000001")
+    assert found is not None and found["strategy"] == "vote"
+    assert [(one["seq"], one["cost_nanousd"], one["signals"]) for one in found["children"]] == [
+        (0, 7, {"score": 0.5}),
+        (1, 7, {"score": 0.5}),
+        (2, 7, {"score": 0.5}),
+    ]
+
+
+async def test_calls_wait_on_disk_with_their_request_while_the_database_is_away(
+    writer: LedgerWriter, engine: AsyncEngine
+) -> None:
+    await hide_log(engine)
+    writer.put(a_record(1, children=[Child("req_000001", 0, "racer")]))
+    await eventually(lambda: writer.stats().spooled >= 2)
+
+    await hide_log(engine, hidden=False)
+    await eventually(lambda: writer.stats().spool_bytes == 0)
+
+    found = await by_id(engine, "req_000001")
+    assert found is not None and [one["role"] for one in found["children"]] == ["racer"]

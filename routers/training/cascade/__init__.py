@@ -1,0 +1,1 @@
+"""Training of cascades: outcomes as a simulator of rounds, fitted values of calls, and baselines to beat."""

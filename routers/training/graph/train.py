@@ -1,0 +1,213 @@
+"""Trains the graph: cross-fitted members, shrinkage and gate from what they tell of rows they never saw, folding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from routers.artifact import Artifact
+from routers.decision import FEATURES_VERSION
+from routers.graph_nodes import Remembered, Weights
+from routers.graph_pool import Graph
+from routers.inputs import Floats
+from routers.learned import Progress, silent
+from routers.training.calibrate import cells_of
+from routers.training.dataset import Dataset, Doubles
+from routers.training.graph.loop import Held, held_out, train_member
+from routers.training.graph.material import FOLDS, Material, material
+from routers.training.graph.memory import Memory, out_of_fold, remember, tuned_reach
+from routers.training.graph.network import GraphNetwork
+from routers.training.graph.sample import Rests
+from routers.training.graph.settings import Settings, settings_of
+from routers.training.graph.shrink import Market, best_limits, best_own, near_other_folds, quality_of, shrunk
+from routers.training.novelty import spherical_clusters
+from routers.training.union import union
+
+# Which nearest fine node a query's familiarity is measured by, and how many parts of the space are left out in turn.
+NEIGHBOUR = 5
+_STRANGE_PARTS = 4
+_STRANGE_EPOCHS = 12
+_NORMAL_90 = 1.645
+_UNKNOWN_DOUBT = 0.1
+_DEFAULT_OWN = 0.5
+_FEWEST_TO_JUDGE = 100
+
+
+def train_graph(
+    train: Dataset, validation: Dataset | None, seed: int, settings: Mapping[str, Any], progress: Progress
+) -> Artifact:
+    """An artifact of kind `graph`; the same arguments give the same one. `ValueError` says what can't be used.
+
+    Validation rows are learned from as well: what is tuned is tuned by cross-fitting.
+    """
+    plan = settings_of(settings)
+    both = (
+        train if validation is None or not len(validation) else union([train, validation], train.name, every_model=True)
+    )
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)  # sums are then always in one order
+    torch.use_deterministic_algorithms(True)
+    try:
+        learned = learn(both, plan, seed, progress)
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+    return _artifact(both, learned, seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """A folded graph, the networks that it was folded from, and where trust begins and ends."""
+
+    graph: Graph
+    members: list[GraphNetwork]
+    gate: tuple[float, float, float]
+
+
+def learn(data: Dataset, plan: Settings, seed: int, progress: Progress = silent) -> Learned:
+    """Train, judge out of fold, fold."""
+    progress(0.0, "finding skills")
+    made = tuned_reach(material(data, plan.skills, plan.nodes, seed))
+    members, held = _cross_fitted(made, plan, seed, lambda share: progress(0.05 + 0.6 * share, "training the network"))
+    memory = remember(made, np.arange(len(made)))
+    market = Market.of(made, held.tokens, memory.usual_tokens)
+    own = plan.own
+    if own is None:
+        own = best_own(market, held, memory.usual) if len(made) >= _FEWEST_TO_JUDGE else _DEFAULT_OWN
+    gate = _gate(made, plan, seed, own, memory, lambda share: progress(0.65 + 0.3 * share, "leaving skills out"))
+    progress(0.95, "folding")
+    return Learned(_graph(made, members, memory, held, own), members, gate)
+
+
+def _artifact(data: Dataset, learned: Learned, seed: int) -> Artifact:
+    graph = learned.graph
+    return Artifact(
+        kind="graph",
+        embedder=data.embedder,
+        dimensions=data.inputs.embeddings.shape[1],
+        features_version=FEATURES_VERSION,
+        arrays={**graph.arrays(), "gate": np.array(learned.gate, dtype=np.float64)},
+        facts={"models": list(graph.ids), "words": list(graph.prior.words), "own": graph.shrink[1]},
+        data={"name": data.name, "queries": len(data), "models": len(graph.ids)},
+        seed=seed,
+    )
+
+
+def _cross_fitted(
+    made: Material, plan: Settings, seed: int, told: Callable[[float], None]
+) -> tuple[list[GraphNetwork], Held]:
+    """A network for each fold, and what it tells of that fold."""
+    members, recalled = [], []
+    folds = int(made.fold.max()) + 1
+    for fold in range(folds):
+        told(fold / folds)
+        recalled.append(out_of_fold(made, fold))
+        members.append(train_member(made, recalled[-1], fold, plan, seed, lambda _: None))
+    return members, held_out(members, made, recalled)
+
+
+def _gate(
+    made: Material, plan: Settings, seed: int, own: float, memory: Memory, told: Callable[[float], None]
+) -> tuple[float, float, float]:
+    """Neighbour and limits of trust, from queries whose part of the space was left out."""
+    neighbour = min(NEIGHBOUR, len(made.places.fine))
+    familiar = near_other_folds(made, made.fold, neighbour)
+    parts = _parts(made, seed)
+    if parts is None:
+        return float(neighbour), float(familiar.min()) - 0.4, float(familiar.min())
+    apart = replace(made, fold=parts)
+    hasty = replace(plan, epochs=min(plan.epochs, _STRANGE_EPOCHS))
+    _, held = _cross_fitted(apart, hasty, seed, told)
+    market = Market.of(made, held.tokens, memory.usual_tokens)
+    quality, _ = quality_of(shrunk(held.deviation, own), memory.usual)
+    gain = market.gains(quality, np.broadcast_to(memory.usual, quality.shape))
+    low, high = best_limits(familiar, near_other_folds(made, parts, neighbour), gain)
+    return float(neighbour), low, high
+
+
+def _parts(made: Material, seed: int) -> np.ndarray[Any, np.dtype[np.intp]] | None:
+    """Clusters of queries; a question that lies in two is in the first. None where there are too few queries."""
+    if len(made) < 20 * _STRANGE_PARTS:
+        return None
+    label = spherical_clusters(made.inputs.embeddings, _STRANGE_PARTS, seed)
+    _, firsts, inverse = np.unique(made.groups, return_index=True, return_inverse=True)
+    parts = np.unique(label[firsts][inverse], return_inverse=True)[1].astype(np.intp)
+    return parts if parts.max() > 0 else None
+
+
+def _graph(made: Material, members: list[GraphNetwork], memory: Memory, held: Held, own: float) -> Graph:
+    """The folded graph: statistics of all rows, biases and intervals by what was told out of fold."""
+    everything = np.arange(len(made))
+    rests = Rests.of(made, everything)
+    edges = rests.statistics(made, everything)
+    quality, bias = quality_of(shrunk(held.deviation, own), memory.usual)
+    labels = (~np.isnan(made.score)).sum(axis=0)
+    doubt = np.full(len(made.cards), _doubt(quality, made.score))
+    table = np.column_stack([memory.usual, _usual_lengths(made, memory), labels, bias, doubt, _log_ms(made)])
+    return Graph(
+        places=made.places,
+        weights=weights_of(members),
+        memory=_halved(memory),
+        prior=made.prior,
+        ids=tuple(card.id for card in made.cards),
+        table=table,
+        edges=np.stack([edges.mass.T, edges.score.T, edges.tokens.T]).astype(np.float32).astype(np.float64),
+        mix=np.zeros((0, len(made.cards))),
+        shrink=(1.0, own),
+    )
+
+
+def weights_of(members: list[GraphNetwork]) -> Weights:
+    """The members' weights as arrays; what skills send is worked out once."""
+    with torch.no_grad():
+        return Weights(
+            first=_stacked([one.first.weight.T for one in members]),
+            sent=_stacked([one.of_skill(one.skills) + one.first.bias for one in members]),
+            edge_skill=_stacked([one.to_model.of_skill(one.skills) for one in members]),
+            edge_facts=_stacked([one.to_model.of_edge.weight.T for one in members]),
+            encode=_stacked([torch.cat([one.encode.weight.T, one.encode.bias[None]]) for one in members]),
+            whole=_stacked([torch.cat([one.whole.weight.T, one.whole.bias[None]]) for one in members]),
+            latent=_stacked([one.latent.weight.T for one in members]),
+            mixing=_stacked([torch.relu(one.mixing) for one in members]),
+            gap=_stacked([torch.cat([one.model_gap.weight[0], one.model_gap.bias]) for one in members]),
+        )
+
+
+def _stacked(tensors: list[torch.Tensor]) -> Floats:
+    found: Floats = torch.stack(tensors).detach().numpy().astype(np.float32)
+    return found
+
+
+def _halved(memory: Memory) -> Remembered:
+    """As it will be read: large arrays in half precision."""
+    kept = {name: getattr(memory, name).astype(np.float32) for name in Remembered.__slots__}
+    return Remembered.from_arrays(Remembered(**kept).arrays())
+
+
+def _usual_lengths(made: Material, memory: Memory) -> Doubles:
+    """Mean log tokens of each model; where none is known that of all, or of a usual answer."""
+    known = ~np.isnan(made.log_tokens)
+    overall = float(made.log_tokens[known].mean()) if known.any() else float(np.log(200.0))
+    return np.where(known.any(axis=0), memory.usual_tokens, overall)
+
+
+def _log_ms(made: Material) -> Doubles:
+    """Mean logarithm of milliseconds, NaN where none was observed."""
+    known = ~np.isnan(made.latency_s) & (made.latency_s > 0)
+    logs = np.where(known, np.log(np.where(known, made.latency_s, 1.0) * 1000), 0.0)
+    count = known.sum(axis=0)
+    return np.where(count > 0, logs.sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _doubt(quality: Doubles, score: Doubles) -> float:
+    """Half the 90 % interval of a mean score around its out-of-fold forecast, beyond the chance of few outcomes: of
+    ten cells nine lie within it and their own noise, added in quadrature."""
+    cells = cells_of(quality, score)
+    if len(cells.off) < 2 * FOLDS:
+        return _UNKNOWN_DOUBT
+    needed = np.sqrt(np.maximum(cells.off**2 - (_NORMAL_90 * cells.noise) ** 2, 0.0))
+    return max(float(np.quantile(needed, 0.92)), 0.01)

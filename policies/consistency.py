@@ -55,6 +55,7 @@ def _pattern_faults(body: Body) -> Iterator[Fault]:
     if body.get("models") == []:
         yield ("models",), "allows no model at all", 'name some, or write models = ["*"] for all'
     lists: list[Path] = [("models",), *((*path, "prefer") for path, _ in _rows(body, ("router", "rule")))]
+    lists += [(*path, "models") for path in _strategies(body)]
     for where in lists:
         for index, pattern in _texts(_get(body, where)):
             if not pattern.strip() or pattern != "".join(pattern.split()):
@@ -71,6 +72,10 @@ def _allowed_faults(body: Body) -> Iterator[Fault]:
     ]
     for path, row in _rows(body, ("router", "rule")):
         named += [((*path, "prefer", index), model) for index, model in _texts(row.get("prefer"))]
+    for path in _strategies(body):
+        named += [((*path, "models", index), model) for index, model in _texts(_get(body, (*path, "models")))]
+        helpers = ((*path, key) for key in ("judge", "aggregator"))
+        named += [(where, model) for where in helpers if isinstance(model := _get(body, where), str)]
     if isinstance(model := _get(body, ("router", "model")), str):
         named.append((("router", "model"), model))
     elif _get(body, ("router", "kind")) == "fixed":
@@ -79,6 +84,11 @@ def _allowed_faults(body: Body) -> Iterator[Fault]:
     for where, model in named:
         if not _is_pattern(model) and not any(fnmatchcase(model, pattern) for pattern in patterns):
             yield where, f"'{model}' is not allowed by this policy's models", f"add '{model}' to models, or remove it"
+
+
+def _strategies(body: Body) -> list[Path]:
+    """Where strategies may stand: the policy's own, and those of its categories."""
+    return [("strategy",), *((*path, "strategy") for path, _ in _rows(body, ("category",)))]
 
 
 def _repeats(body: Body, where: Path, key: str) -> Iterator[Fault]:

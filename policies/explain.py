@@ -36,6 +36,8 @@ _PATTERNS = {
 }
 _VALUE_FIXES = {
     "at least one of quality": "give quality, cost or latency a number above 0",
+    "pacing needs a cost weight": "set cost under [objective], such as cost = 0.5, or remove [pacing]",
+    "a judge is needed": 'add judge = "..." with the id of a model, or use scorer = "consensus"',
     "a category needs": "add when = { ... } or examples = [ ... ]",
     "a price row needs": 'write since = "2027-01-01", or above_input_tokens = 200000',
     "a price row names no price": "add the prices that change, or remove the row",
@@ -149,6 +151,7 @@ _SENTENCES: Mapping[str, Sentence] = {
     "tuple_type": _wrong_type("a list", "write it in square brackets, such as [ ... ]"),
     "model_type": _wrong_type("a table", "write its keys under a [header] or in { ... }"),
     "enum": _enum,
+    "literal_error": _enum,
     "greater_than": _bound(">", "gt"),
     "greater_than_equal": _bound(">=", "ge"),
     "less_than": _bound("<", "lt"),

@@ -32,6 +32,10 @@ class Objective(_Table):
     """Weights of the trade-off: quality (0..1) gained, cost and latency given up.
 
     `cost_scale_usd` and `latency_scale_ms` are the amounts that count as one whole unit of loss.
+
+    `min_quality` is the least forecast quality, `max_cost_usd` the most that a call may be forecast to cost (at the
+    90th percentile of its output), `max_latency_ms` the longest forecast latency. Who keeps to them goes before all
+    others; where nobody does, who breaks them least is called.
     """
 
     quality: Weight = 1.0
@@ -39,12 +43,28 @@ class Objective(_Table):
     latency: Weight = 0.0
     cost_scale_usd: float = Field(default=0.01, gt=0, allow_inf_nan=False)
     latency_scale_ms: float = Field(default=5000.0, gt=0, allow_inf_nan=False)
+    min_quality: Share = 0.0
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if self.quality + self.cost + self.latency == 0:
             raise ValueError("at least one of quality, cost and latency must be above 0")
         return self
+
+
+class ObjectiveChange(_Table):
+    """What a category weighs differently: the keys that it names take the place of the policy's own."""
+
+    quality: Weight | None = None
+    cost: Weight | None = None
+    latency: Weight | None = None
+    cost_scale_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    latency_scale_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_quality: Share | None = None
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Predicate(_Table):
@@ -70,11 +90,18 @@ class Rule(_Table):
 
 
 class RouterSpec(_Table):
-    """Which router forecasts, and what it needs."""
+    """Which router forecasts, what it needs, and how sure it must be.
+
+    `model` is the default one (the only one of kind 'fixed'): it answers where the best by forecast is ahead of it
+    with less than the probability `confidence`, or where the query is so unlike what was learned from that trust is
+    under `min_trust`. Without `model` the best by usual quality is the default. 0.5 and 0 switch that off.
+    """
 
     kind: Name = "rules"
     artifact: str | None = None
-    model: str | None = Field(default=None, description="the model of kind 'fixed'")
+    model: str | None = Field(default=None, description="the default model; the only one of kind 'fixed'")
+    confidence: float = Field(default=0.5, ge=0.5, lt=1, allow_inf_nan=False)
+    min_trust: Share = 0.0
     rule: tuple[Rule, ...] = ()
 
 
@@ -94,6 +121,49 @@ class CacheRule(_Table):
     max_false_hit_share: Share = 0.02
 
 
+class StrategySpec(_Table):
+    """How calls make an answer: `[strategy]`, or `strategy = { ... }` of a category, which then stands for all of it.
+
+    `n` models or samples are asked; `max_calls` bounds all calls of a request, a judge's or an aggregator's among
+    them. `models` says who is asked (empty: whom the router ranks first); `temperature` is that of samples, where the
+    request names none. A vote ends once its lead is certain, or `confidence` that it is the majority's is reached.
+    """
+
+    kind: Name = "single"
+    n: int = Field(default=3, ge=2, le=16)
+    max_calls: int = Field(default=4, ge=1, le=16)
+    models: tuple[str, ...] = Field(default=(), description="model ids or patterns, such as 'gpt-*'")
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    confidence: float = Field(default=0.95, ge=0.5, le=1, allow_inf_nan=False)
+    threshold: Share = Field(default=0.7, description="a cascade without artifact stops at answers that look so sure")
+    artifact: str | None = Field(default=None, description="a cascade's, from `fingerpost train --kind cascade`")
+    scorer: Literal["consensus", "judge", "logprob"] = "consensus"
+    judge: str | None = Field(default=None, description="the model that picks for kind 'best_of_n'")
+    aggregator: str | None = Field(default=None, description="the model that writes the answer of kind 'fuse'")
+    answer_tokens: int = Field(default=1000, ge=50, le=100_000, description="what a judge or aggregator sees of each")
+
+    @model_validator(mode="after")
+    def _someone_judges(self) -> Self:
+        if self.scorer == "judge" and self.judge is None:
+            raise ValueError("a judge is needed where scorer is 'judge'")
+        return self
+
+
+EffortLevel = Literal["low", "medium", "high", "auto"]
+
+
+class Effort(_Table):
+    """How hard models that reason shall think, where a request does not say; None leaves it to their vendors.
+
+    "auto" goes by the forecast quality of the model that is called: low at `low_above` or more, high under
+    `high_below`, medium between them.
+    """
+
+    reasoning_effort: EffortLevel | None = None
+    low_above: Share = 0.85
+    high_below: Share = 0.6
+
+
 class CategoryRule(_Table):
     """One `[[category]]`: the first whose predicate holds, or whose examples are near enough, names the query.
 
@@ -105,6 +175,9 @@ class CategoryRule(_Table):
     examples: tuple[str, ...] = ()
     min_similarity: float = Field(default=0.45, ge=0, le=1, allow_inf_nan=False)
     cache: CacheRule = CacheRule()
+    objective: ObjectiveChange | None = None
+    strategy: StrategySpec | None = None
+    reasoning_effort: EffortLevel | None = None
 
     @model_validator(mode="after")
     def _has_a_test(self) -> Self:
@@ -122,6 +195,20 @@ class Budget(_Table):
 
     max_cost_usd_per_request: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     when_store_is_away: Literal["closed", "open"] = "closed"
+
+
+class Pacing(_Table):
+    """Money for a period that this policy's calls share, spent evenly: the weight of cost rises with what is spent.
+
+    `budget_usd` is a hard budget in itself: calls that it does not cover are refused until the next period (UTC). The
+    multiplier of the objective's cost weight stays between `min_multiplier` and `max_multiplier`: 1 at the least,
+    unless money that would be left over may buy more quality than the objective asks for.
+    """
+
+    budget_usd: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+    period: Literal["hour", "day", "week", "month"] = "day"
+    min_multiplier: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    max_multiplier: float = Field(default=100.0, ge=1, le=1e6, allow_inf_nan=False)
 
 
 class Fallback(_Table):
@@ -148,6 +235,17 @@ class Logging(_Table):
     embeddings: bool = True
 
 
+class Learning(_Table):
+    """What a router that goes on learning (kind 'bandit') may try, for at most `exploration` of the requests.
+
+    Only models that could still come within `within` of the best score, and whose quality keeps the objective's
+    `min_quality` at its lower bound; and for at most `max_extra_usd_per_day` (UTC) beyond what the best would cost.
+    """
+
+    within: float = Field(default=0.05, ge=0, le=1000, allow_inf_nan=False)
+    max_extra_usd_per_day: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
+
+
 class Policy(_Table):
     """A whole policy file."""
 
@@ -161,9 +259,27 @@ class Policy(_Table):
     default_category: Name = "general"
     cache: CacheRule = CacheRule()
     budget: Budget = Budget()
+    pacing: Pacing | None = None
     fallback: Fallback = Fallback()
+    strategy: StrategySpec = StrategySpec()
+    effort: Effort = Effort()
     exploration: Share = 0.0
+    learning: Learning = Learning()
     log: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _objectives_hold(self) -> Self:
+        for rule in self.category:
+            merged = self.objective_of(rule.name)
+            if merged.quality + merged.cost + merged.latency == 0:
+                raise ValueError(f"at least one of quality, cost and latency must be above 0 in category '{rule.name}'")
+        if self.pacing is not None and not self.objective.cost:
+            raise ValueError("pacing needs a cost weight: it multiplies objective.cost, which is 0")
+        return self
+
+    def objective_of(self, category: str) -> Objective:
+        """What counts for queries of a category: the policy's objective with what the category changes in it."""
+        return self._objectives.get(category, self.objective)
 
     def allows(self, model_id: str) -> bool:
         """Whether this policy may use a model."""
@@ -182,7 +298,16 @@ class Policy(_Table):
         """As pydantic's; the copy hashes itself anew."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("_sha256", None)
+        copied.__dict__.pop("_objectives", None)
         return copied
+
+    @cached_property
+    def _objectives(self) -> dict[str, Objective]:
+        changes = {rule.name: rule.objective for rule in self.category if rule.objective is not None}
+        return {
+            name: self.objective.model_copy(update=change.model_dump(exclude_none=True))
+            for name, change in changes.items()
+        }
 
     @cached_property
     def _sha256(self) -> str:

@@ -59,6 +59,8 @@ class Forecast:
 
     `usual_quality` and `usual_output_tokens` are what a learned router would say whatever is asked (None: it does not
     tell), `trust` in 0..1 how far the forecast may be believed beyond that (0: a query unlike all it learned).
+    A router that goes on learning says what it would have said before (`prior_quality`), how sharply the best is to be
+    preferred to the others (`eagerness`, of inverse gap weighting), and who learns (`learner`); None: it does not.
     """
 
     endpoint_id: str
@@ -71,6 +73,9 @@ class Forecast:
     usual_quality: float | None = None
     usual_output_tokens: int | None = None
     trust: float = 1.0
+    prior_quality: float | None = None
+    eagerness: float | None = None
+    learner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Ranking, best first as it will be tried; `ranking[0]` is the chosen one, with its propensity."""
+    """Ranking, best first as it will be tried; `ranking[0]` is the chosen one, with its propensity.
+
+    `extra_nanousd` is what the chosen one may cost beyond the best, where it is tried for learning's sake.
+    """
 
     ranking: tuple[Ranked, ...]
     reason: str
@@ -101,6 +109,7 @@ class Decision:
     artifact_sha256: str | None = None
     budget_multiplier: float = 1.0
     excluded: dict[str, str] = field(default_factory=dict)
+    extra_nanousd: int = 0
 
     @property
     def chosen(self) -> Ranked:

@@ -5,22 +5,26 @@ A kind writes `fit`, `predict` and the two ways to and from an artifact; `Learne
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
 
 from policies.catalogue import ModelCard
 from policies.schema import RouterSpec
 from routers.artifact import Artifact, ArtifactError
 from routers.decision import FEATURES_VERSION, Candidate, Forecast, Query
 from routers.inputs import Inputs, inputs_of
+from routers.many import maker
 from routers.predictions import Predictions
 from routers.prior import latency_factor
 
 if TYPE_CHECKING:
     from routers.training.dataset import Dataset
 
+_made = maker(Forecast)
 # Told how far a fit is: a share in 0..1 and what is being done.
 Progress = Callable[[float, str], None]
 
@@ -38,6 +42,10 @@ class LearnedRouter(ABC):
 
     kind: ClassVar[str]
     needs_embedding: ClassVar[bool] = True
+    # The setting that names the kind whose forecasts it passes on; judging all kinds leaves such a one out.
+    wraps: ClassVar[str | None] = None
+    # Settings that training fills in by itself where a kind has them: "device", "checkpoint".
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     artifact: Artifact
 
@@ -80,18 +88,7 @@ class LearnedRouter(ABC):
         if not candidates:
             return []
         told = self.predict(inputs_of(query, self.artifact.dimensions), [one.card for one in candidates])
-        trust = float(told.trust[0])
-        columns = zip(
-            candidates,
-            *(array[0].tolist() for array in (told.quality, told.low, told.high, told.tokens, told.tokens_high)),
-            told.usual.tolist(),
-            told.usual_tokens.tolist(),
-            strict=True,
-        )
-        return [
-            _forecast(query, one, quality, (low, high), (tokens, tokens_high), (usual, usual_tokens), trust)
-            for one, quality, low, high, tokens, tokens_high, usual, usual_tokens in columns
-        ]
+        return forecasts_of(query, candidates, told)
 
     def reason(self, query: Query) -> str:
         """What was learned from, and whether this query could be placed."""
@@ -115,33 +112,33 @@ def check(artifact: Artifact, kind: str, arrays: Sequence[str]) -> None:
         raise ArtifactError(f"the artifact lacks the arrays {', '.join(missing)}: train it anew")
 
 
-def _forecast(
+def forecasts_of(
     query: Query,
-    candidate: Candidate,
-    quality: float,
-    bounds: tuple[float, float],
-    tokens: tuple[float, float],
-    usual: tuple[float, float],
-    trust: float,
-) -> Forecast:
-    card, cap = candidate.card, query.features.max_output_tokens
-    limit = card.max_output_tokens or card.context_tokens
-    if cap is not None and cap < limit:
-        limit = cap
-    median = min(max(round(tokens[0]), 1), limit)
-    return Forecast(
-        endpoint_id=candidate.endpoint.id,
-        quality=_share(quality),
-        quality_low=min(_share(bounds[0]), _share(quality)),
-        quality_high=max(_share(bounds[1]), _share(quality)),
-        output_tokens=median,
-        output_tokens_high=min(max(round(tokens[1]), median), limit),
-        latency_ms=candidate.latency_ms * latency_factor(median),
-        usual_quality=_share(usual[0]),
-        usual_output_tokens=min(max(round(usual[1]), 1), limit),
-        trust=trust,
+    candidates: Sequence[Candidate],
+    told: Predictions,
+    prior: Sequence[float] | None = None,
+    eagerness: float | None = None,
+    learner: str | None = None,
+) -> list[Forecast]:
+    """One row of predictions, candidate by candidate: whole arrays first, since fifty candidates have little time.
+
+    `prior`, `eagerness` and `learner` are a bandit's.
+    """
+    quality, low, high, usual = np.fmin(np.fmax((told.quality[0], told.low[0], told.high[0], told.usual), 0.0), 1.0)
+    cap, cards = query.features.max_output_tokens, [one.card for one in candidates]
+    limits = np.array([card.max_output_tokens or card.context_tokens for card in cards], dtype=np.float64)
+    if cap is not None:
+        limits = np.minimum(limits, cap)
+    written = np.rint((told.tokens[0], told.tokens_high[0], told.usual_tokens)).astype(np.float64)
+    tokens, tokens_high, usual_tokens = np.fmin(np.fmax(written, 1.0), limits)
+    latency = np.array([one.latency_ms for one in candidates]) * latency_factor(tokens)
+    columns = (
+        *(quality, np.minimum(low, quality), np.maximum(high, quality)),
+        *(tokens.astype(np.int64), np.maximum(tokens_high, tokens).astype(np.int64)),
+        *(latency, usual, usual_tokens.astype(np.int64)),
     )
-
-
-def _share(value: float) -> float:
-    return min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+    lists = [column.tolist() for column in columns]
+    ids = [one.endpoint.id for one in candidates]
+    trust = repeat(min(max(float(told.trust[0]), 0.0), 1.0))
+    before: Iterable[float | None] = repeat(None) if prior is None else prior
+    return _made(ids, *lists, trust, before, repeat(eagerness), repeat(learner))

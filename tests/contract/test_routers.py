@@ -12,6 +12,8 @@ from policies.schema import Predicate, RouterSpec, Rule
 from routers.base import Router
 from routers.decision import Candidate, Query
 from routers.find import kinds, router_class
+from routers.learned import LearnedRouter
+from tests.contract.planted import fitted
 from tests.unit.routers.candidates import candidate, query
 
 RULE = Rule(name="code", when=Predicate(code=True), prefer=("m1*",))
@@ -41,7 +43,10 @@ QUERIES = st.builds(
 
 def built(kind: str) -> Router:
     """A router of the kind with everything that a kind may ask of a policy."""
-    return router_class(kind).from_spec(RouterSpec(kind=kind, model="m1", rule=(RULE,)))
+    found = router_class(kind)
+    if issubclass(found, LearnedRouter):
+        return found.from_artifact(fitted(kind).artifact)
+    return found.from_spec(RouterSpec(kind=kind, model="m1", rule=(RULE,)))
 
 
 @pytest.fixture(params=kinds())

@@ -1,0 +1,147 @@
+"""What the simple learned kinds share: tuning, models known by their cards, tokens, intervals, a few more outcomes.
+
+A kind says how it learns arrays and how these score queries; everything is kept, and served, as plain arrays.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.catalogue import ModelCard
+from routers import roster, token_forecasts
+from routers.artifact import Artifact
+from routers.inputs import Floats, Inputs
+from routers.learned import LearnedRouter, Progress, check, silent
+from routers.predictions import Predictions
+from routers.roster import Roster
+from routers.token_forecasts import TokenForecasts
+
+if TYPE_CHECKING:
+    from routers.training.dataset import Dataset
+    from routers.training.lesson import Lesson
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+Settings = Mapping[str, Any]
+# Waiting takes about as long as writing so many tokens does (`routers.prior.latency_factor`).
+_WAIT_TOKENS = np.float32(200)
+SHARED = ("scores_usual", *token_forecasts.ARRAYS, *roster.ARRAYS)
+
+
+class FoldedRouter(LearnedRouter):
+    """A kind that learns `ARRAYS` and scores queries with them.
+
+    `GRID` names the settings and the values that are tried by cross-validation (the best choices win); a caller's
+    setting replaces its values.
+    """
+
+    GRID: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    ARRAYS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self._arrays = artifact.arrays
+        self._scores_usual = artifact.arrays["scores_usual"]
+        self._tokens = TokenForecasts.from_arrays(artifact.arrays)
+        self._roster = Roster.of(artifact)
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, lesson: Lesson, settings: Settings, seed: int) -> dict[str, Array]:
+        """`ARRAYS` from outcomes, under one choice of settings; the same arguments give the same arrays."""
+
+    @staticmethod
+    @abstractmethod
+    def told(arrays: Arrays, inputs: Inputs) -> tuple[Floats, Floats | None]:
+        """Expected scores of the models that were learned from, [Q, M], which may leave 0..1; and the logarithm of
+        output tokens beyond each model's usual, [Q, M], or None where the forecast that all kinds share is used."""
+
+    @classmethod
+    def tune(cls, fitted: Lesson, unseen: Lesson, settings: Settings, seed: int, progress: Progress) -> Settings:
+        """The settings that do best on queries that were not learned from, of those that are tried."""
+        from routers.training.folding import grid_search
+        from routers.training.lesson import joined
+
+        whole = fitted if fitted is unseen else joined(fitted, unseen)
+        return grid_search(cls, whole, settings, seed, progress)
+
+    @classmethod
+    def usual(cls, arrays: Arrays, lesson: Lesson) -> Array:
+        """Each model's usual score [M]: the mean of those observed."""
+        return np.asarray(np.nanmean(lesson.score, axis=0, dtype=np.float64))
+
+    @classmethod
+    def fit(
+        cls,
+        train: Dataset,
+        *,
+        validation: Dataset | None = None,
+        seed: int = 0,
+        settings: Settings | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """See `LearnedRouter`; tunes on the validation queries, then learns from all of them."""
+        from routers.training.folding import fold
+
+        return cls.from_artifact(fold(cls, train, validation, seed, settings or {}, progress))
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> Self:
+        """See `LearnedRouter`."""
+        check(artifact, cls.kind, (*cls.ARRAYS, *SHARED))
+        return cls(artifact)
+
+    def predict(self, inputs: Inputs, cards: Sequence[ModelCard]) -> Predictions:
+        """See `LearnedRouter`; without an embedding every model is forecast as usual."""
+        plan = self._roster.plan(cards)
+        placed = self._placed(inputs)
+        scores, lengths = self._deviations(inputs, placed)
+        quality = _between(plan.usual + plan.spread(scores))
+        tokens = plan.tokens * np.exp(plan.spread(lengths))
+        return Predictions(
+            quality=quality,
+            low=np.maximum(quality - plan.doubt, np.float32(0)),
+            high=np.minimum(quality + plan.doubt, np.float32(1)),
+            tokens=tokens,
+            tokens_high=tokens * plan.high,
+            latency_ms=plan.latency_ms * ((tokens + _WAIT_TOKENS) / (plan.tokens + _WAIT_TOKENS)),
+            usual=plan.usual,
+            usual_tokens=plan.tokens,
+            trust=placed.astype(np.float32),
+        )
+
+    def with_outcomes(self, labelled: Dataset) -> Self:
+        """See `LearnedRouter`; every label counts once more, so the same ones must not be given again."""
+        from routers.training.lesson import lesson_of
+
+        lesson = lesson_of(labelled)
+        plan = self._roster.plan(lesson.cards)
+        scores, lengths = map(plan.spread, self._deviations(lesson.inputs, self._placed(lesson.inputs)))
+        roster = self._roster.taught(lesson.cards, lesson.score, lesson.log_tokens, (scores, lengths))
+        facts = {**self.artifact.facts, "models": list(roster.ids)}
+        arrays = {**self.artifact.arrays, **roster.arrays()}
+        return type(self)(replace(self.artifact, arrays=arrays, facts=facts))
+
+    def _placed(self, inputs: Inputs) -> npt.NDArray[np.bool_]:
+        """Which queries have what this kind looks at, [Q]."""
+        return np.asarray(inputs.embeddings.any(axis=1)) if self.needs_embedding else np.ones(len(inputs), np.bool_)
+
+    def _deviations(self, inputs: Inputs, placed: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """How far scores and logarithms of tokens lie from the usual ones of the models learned from, [Q, M] both."""
+        scores, lengths = self.told(self._arrays, inputs)
+        scores = scores - self._scores_usual
+        if lengths is None:
+            lengths = self._tokens.deviations(inputs)
+        if not placed.all():
+            scores[~placed], lengths[~placed] = 0.0, 0.0
+        return scores, lengths
+
+
+def _between(scores: Floats) -> Floats:
+    return np.minimum(np.maximum(scores, np.float32(0)), np.float32(1))

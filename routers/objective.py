@@ -1,0 +1,78 @@
+"""What a forecast is worth under an objective, and how far it breaks the objective's floor and ceilings; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from policies.schema import Objective
+from routers.decision import Candidate, Forecast
+
+_NANO = 1_000_000_000
+# Scores are kept finite so that they can be logged as JSON, whatever scale a policy sets.
+_WORST = -1e12
+# A cost that nobody knows breaks a ceiling by as much as one that is twice as high.
+_UNKNOWN_COST = 1.0
+
+
+def costs_of(input_tokens: int, candidate: Candidate, forecast: Forecast) -> tuple[int, int]:
+    """Forecast cost in nano-dollars at the median and at the upper quantile of the output's length; 0 for unknown."""
+    card = candidate.card
+    if not card.priced:
+        return 0, 0
+    return (
+        card.cost_nanousd(input_tokens, forecast.output_tokens),
+        card.cost_nanousd(input_tokens, forecast.output_tokens_high),
+    )
+
+
+def scores_of(
+    objective: Objective,
+    candidates: Sequence[Candidate],
+    qualities: Sequence[float],
+    latencies_ms: Sequence[float],
+    costs: Sequence[int],
+    multiplier: float = 1.0,
+) -> list[float]:
+    """Quality weight x quality - cost weight x multiplier x cost - latency weight x latency, in units of the scales.
+
+    Where cost counts, a model without a price is taken to cost as much as the dearest of known price.
+    """
+    dearest = 0
+    cost_weight, latency_weight = objective.cost * multiplier, objective.latency
+    if cost_weight:
+        dearest = max((cost for one, cost in zip(candidates, costs, strict=True) if one.card.priced), default=0)
+    quality_weight, cost_scale = objective.quality, objective.cost_scale_usd * _NANO
+    latency_scale = objective.latency_scale_ms
+    scores = []
+    for one, quality, latency_ms, cost in zip(candidates, qualities, latencies_ms, costs, strict=True):
+        score = quality_weight * finite(quality, 0.0)
+        if cost_weight:
+            score -= cost_weight * ((cost or (0 if one.card.priced else dearest)) / cost_scale)
+        if latency_weight:
+            score -= latency_weight * (finite(latency_ms, -_WORST) / latency_scale)
+        scores.append(max(score, _WORST))
+    return scores
+
+
+def shortfalls(
+    objective: Objective, candidates: Sequence[Candidate], forecasts: Sequence[Forecast], costs_high: Sequence[int]
+) -> list[float] | None:
+    """How far each breaks the floor and the ceilings, each as a share of its bound, together; None without bounds."""
+    floor, ceiling_usd, ceiling_ms = objective.min_quality, objective.max_cost_usd, objective.max_latency_ms
+    if not floor and ceiling_usd is None and ceiling_ms is None:
+        return None
+    found = []
+    for one, told, cost in zip(candidates, forecasts, costs_high, strict=True):
+        short = max(1.0 - finite(told.quality, 0.0) / floor, 0.0) if floor else 0.0
+        if ceiling_usd is not None:
+            short += max(cost / _NANO / ceiling_usd - 1.0, 0.0) if one.card.priced else _UNKNOWN_COST
+        if ceiling_ms is not None:
+            short += max(finite(told.latency_ms, -_WORST) / ceiling_ms - 1.0, 0.0)
+        found.append(short)
+    return found
+
+
+def finite(value: float, otherwise: float) -> float:
+    """The value, or another where it is no number."""
+    return value if math.isfinite(value) else otherwise

@@ -1,0 +1,1 @@
+"""Cascades learned from outcomes."""

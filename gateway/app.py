@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from gateway.api import health, models, responses
+from gateway.api import feedback, health, models, responses
 from gateway.api.admin import audit, budgets, keys, limits, organisations, policy, requests, teams
 from gateway.api.openapi import describe_raw_routes
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
@@ -89,7 +89,8 @@ def front(gateway: Gateway) -> Front:
 
     app = FastAPI(title="Fingerpost", lifespan=lifespan, docs_url="/docs", redoc_url=None)
     app.state.gateway = gateway
-    for module in (models, responses, health, keys, organisations, teams, budgets, limits, audit, policy, requests):
+    public = (models, responses, feedback, health)
+    for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests):
         app.include_router(module.router)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -39,19 +39,24 @@ from gateway.dispatch.shared_health import RedisSharedState, SharedHealth
 from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
 from gateway.ledger.engine import open_engine
+from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import KEPT_DAYS, ResponseStore
 from gateway.ledger.writer import LedgerWriter
+from gateway.lifecycle.bandit_store import BanditStore
+from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.news import News
 from gateway.lifecycle.policy_sources import PolicySources
-from gateway.lifecycle.policy_store import PolicyStore
+from gateway.lifecycle.policy_store import Artifacts, PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
+from gateway.lifecycle.purse import Purse
 from gateway.local import LocalModels
 from gateway.meaning import Meanings
 from gateway.metrics import Metrics
 from gateway.noting import charged
 from gateway.observe import Observer
 from gateway.outbound import OutboundGuard
+from gateway.pacing import Paces
 from gateway.pipeline import Pipeline
 from gateway.posting import Poster
 from gateway.providers.base import Provider
@@ -121,18 +126,17 @@ def build(
 
 def _upon(ground: Ground, rng: random.Random) -> Gateway:
     settings, engine, stores, fleet = ground.settings, ground.engine, ground.stores, ground.fleet
-    versions = PolicyVersions(engine)
-    sources = PolicySources(settings, versions)
-    policies = PolicyStore(fleet, sources.from_all)
-    keyring, rulebook = Keyring(stores.keys), Rulebook(stores.rules)
+    sources = PolicySources(settings, versions := PolicyVersions(engine))
+    embedding = Embedding(ground.local.embedder, settings.embed_timeout_s)
+    paces = Paces(ground.gauges, 1 / settings.workers)
+    policies = PolicyStore(fleet, sources.from_all, Artifacts((settings.artifact_folder,), lambda: embedding.id))
+    keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
     admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
     metrics, tracer = Metrics(metrics_folder()), _tracer(ground)
     lines = RequestLog() if settings.log_level in ("debug", "info") else None
-    observer = Observer(metrics, lines, tracer)
-    meanings = Meanings(policies, fleet)
+    observer, meanings = Observer(metrics, lines, tracer), Meanings(policies, fleet)
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
-    embedding = Embedding(ground.local.embedder, settings.embed_timeout_s)
     pipeline = Pipeline(
         meanings=meanings,
         embedding=embedding,
@@ -142,6 +146,8 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         estimates=estimates,
         ledger=ground.ledger,
         observer=observer,
+        paces=paces,
+        purse=purse,
         rng=rng,
     )
     news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, ground.environment)
@@ -164,11 +170,14 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         shared_health=shared,
         ledger=ground.ledger,
         responses=responses,
+        feedback=FeedbackStore(engine),
         metrics=metrics,
         lines=lines,
         tracer=tracer,
         pipeline=pipeline,
+        learning=Lessons(BanditStore(engine), purse, policies.all),
         embedding=embedding,
+        paces=paces,
         providers=ground.providers,
         local=ground.local,
         leaving=Leaving(settings.lame_duck_s),

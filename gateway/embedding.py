@@ -47,6 +47,15 @@ class Embedding:
         """Whether requests go on without it."""
         return self._failures >= FAILURES_TO_PAUSE
 
+    async def warm(self) -> None:
+        """Load the embedder, so that `id` is known; where that fails, requests go on without it."""
+        if self._worker is None:
+            return
+        try:
+            self.id = (await self._worker.warm()).id
+        except EmbedderError as error:
+            log.warning("embedder: it can't be loaded (%s)", error)
+
     async def of(self, text: str) -> npt.NDArray[np.float32] | None:
         """The unit vector of a text, shape [dimensions], or None."""
         if self._worker is None or (self.is_failing and not self._may_try()):

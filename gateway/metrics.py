@@ -56,11 +56,12 @@ class Metrics:
             self._embed.observe(record.embed_ms / 1000)
         if record.route_ms is not None:
             self._decide.observe(record.route_ms / 1000)
-        if record.model and record.input_tokens is not None:
-            tokens_in, tokens_out, cost = self._spent.get(record.model) or self._spent_of(record.model)
-            tokens_in.inc(record.input_tokens)
-            tokens_out.inc(record.output_tokens or 0)
-            cost.inc((record.cost_nanousd or 0) / 1e9)
+        for part in record.children or (record,):
+            if part.model and part.input_tokens is not None:
+                tokens_in, tokens_out, cost = self._spent.get(part.model) or self._spent_of(part.model)
+                tokens_in.inc(part.input_tokens)
+                tokens_out.inc(part.output_tokens or 0)
+                cost.inc((part.cost_nanousd or 0) / 1e9)
         for attempt in record.attempts:
             if attempt["outcome"] != "ok":
                 self._fallbacks.labels(attempt["endpoint"], attempt["outcome"]).inc()

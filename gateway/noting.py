@@ -9,13 +9,16 @@ from typing import Any
 from gateway.admission.gauges import Expired
 from gateway.dispatch.dispatch import Opened
 from gateway.ledger.record import Record
-from routers.decision import Decision, Query, Ranked
+from routers.decision import Decision, Forecast, Query, Ranked
+from routers.inputs import facts_of
 
 
 def note_decision(record: Record, query: Query, decision: Decision) -> None:
     """Why it was decided so."""
     record.category = query.category
     record.features = _features(query)
+    if record.embedding is not None:
+        record.features |= _facts(query)
     record.router_kind, record.reason = decision.router_kind, decision.reason
     record.decision = _ranking(decision)
 
@@ -97,6 +100,16 @@ def answer_headers(record: Record, opened: Opened) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode("latin-1", "replace")) for name, value in pairs]
 
 
+def strategy_headers(record: Record, opened: Opened, cost_usd: float | None) -> list[tuple[bytes, bytes]]:
+    """Likewise where a strategy made several calls; `cost_usd` is that of all of them."""
+    pairs = [one for one in answer_headers(record, opened) if one[0] != b"x-fingerpost-cost"]
+    calls = len(record.children or ())
+    pairs.append((b"x-fingerpost-strategy", f"{record.strategy}; calls={calls}".encode()))
+    if not record.stream and cost_usd is not None:
+        pairs.append((b"x-fingerpost-cost", f"{cost_usd:.9f}".encode()))
+    return pairs
+
+
 def _ranking(decision: Decision) -> list[dict[str, Any]]:
     return [
         {
@@ -111,9 +124,24 @@ def _ranking(decision: Decision) -> list[dict[str, Any]]:
             "cost_nanousd": one.cost_nanousd,
             "score": round(one.score, 6),
             "propensity": round(one.propensity, 6),
+            **_before_learning(one.forecast),
         }
         for one in decision.ranking
     ]
+
+
+def _before_learning(forecast: Forecast) -> dict[str, Any]:
+    """What late feedback is compared with and who learns from it, where the router goes on learning."""
+    if forecast.prior_quality is None:
+        return {}
+    return {"prior_quality": round(forecast.prior_quality, 4), "learner": forecast.learner}
+
+
+def _facts(query: Query) -> dict[str, Any]:
+    """What routers learn from beside the embedding, kept with it so that no text is needed for that."""
+    features = query.features
+    facts = facts_of(query.text, features.tokens, features.code, features.tools)
+    return {"facts": [round(one, 5) for one in facts], "features_version": query.features_version}
 
 
 def _features(query: Query) -> dict[str, Any]:

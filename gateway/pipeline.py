@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 
-from gateway.admission.base import Admission, Lease
+from gateway.admission.base import Admission
 from gateway.admission.estimates import Estimates
+from gateway.answer import Answer
 from gateway.describe import describe
-from gateway.dispatch.dispatch import Call, Dispatcher, Opened
+from gateway.dispatch.dispatch import Call, Dispatcher
+from gateway.dispatch.effort import EffortRule
 from gateway.dispatch.eligible import eligible
 from gateway.dispatch.health import Health
 from gateway.dispatch.stickiness import session_of
 from gateway.embedding import Embedding
-from gateway.errors import GatewayError, NoEndpoint, UnsupportedCapability, UpstreamError
+from gateway.errors import BudgetExceeded, GatewayError, NoEndpoint, UnsupportedCapability, UpstreamError
 from gateway.incoming import Incoming
 from gateway.ledger.base import Ledger
 from gateway.ledger.record import Record
+from gateway.lifecycle.purse import Purse
 from gateway.meaning import Meanings, Route
-from gateway.noting import answer_headers, note_decision, note_target, note_unanswered, note_usage
+from gateway.noting import answer_headers, note_decision, note_target, note_unanswered, note_usage, strategy_headers
 from gateway.observe import Observer
+from gateway.pacing import Paces
 from gateway.providers.base import Target
 from gateway.spending import Spending
+from gateway.strategies.base import NobodyAnswered, Strategy
+from gateway.strategies.find import Tactics
+from gateway.strategies.fit import tactics_for
+from gateway.strategies.sitting import Means, Sitting
 from gateway.wire.chat_request import ChatRequest
+from gateway.wire.chat_resaid import as_stream
 from gateway.wire.reply import CLIENT_LEFT, OneFrame, Reply
 from policies.schema import Policy
 from routers.choose import choose
-from routers.decision import Decision, Query
+from routers.decision import Decision, Query, Ranked
 from routers.decision import Embedding as Embedded
 
-
-@dataclass(slots=True)
-class Answer:
-    """An opened reply on its way to the client, with all that must be settled when it ends."""
-
-    opened: Opened
-    lease: Lease
-    query: Query
-    record: Record
-    started: float
-    policy: Policy
-    choices: int
+__all__ = ["Answer", "Pipeline"]
 
 
 class Pipeline:
@@ -63,6 +62,8 @@ class Pipeline:
         estimates: Estimates,
         ledger: Ledger,
         observer: Observer,
+        paces: Paces,
+        purse: Purse,
         rng: random.Random,
     ) -> None:
         self._meanings = meanings
@@ -73,6 +74,8 @@ class Pipeline:
         self._estimates = estimates
         self._ledger = ledger
         self._observer = observer
+        self._paces = paces
+        self._purse = purse
         self._rng = rng
 
     async def chat(self, request: ChatRequest, incoming: Incoming) -> Reply:
@@ -85,10 +88,18 @@ class Pipeline:
         record.end_user, record.tags = request.envelope.user, list(incoming.tags) or None
         self._admission.precheck(caller)
         route, query, decision = await self.decide(request, incoming)
+        if decision.extra_nanousd:
+            self._purse.spend(route.active.policy.name, decision.extra_nanousd)
         policy = route.active.policy
         if policy.log.prompts:
             record.prompt = bytes(request.fields["messages"]).decode(errors="replace")
-        answer = await self._opened(request, incoming, query, decision, policy)
+        deadline = _deadline(incoming)  # may be unusable, so it is read before anything is set aside
+        tactics = tactics_for(route.active.plan, request, query, decision, record, pinned=bool(route.pinned))
+        if tactics is not None and tactics.strategy is not None:
+            sitting = self._sitting(tactics, request, incoming, query, decision, policy, deadline)
+            return await self._by_strategy(tactics.strategy, sitting, incoming, policy)
+        effort = tactics.effort if tactics is not None else None
+        answer = await self._opened(request, incoming, query, decision.ranking, policy, deadline, effort)
         record.first_byte_ms = _ms_since(incoming.started)
         opened = answer.opened
         headers = [*answer_headers(record, opened), *answer.lease.headers]
@@ -97,20 +108,80 @@ class Pipeline:
         whole = OneFrame(await self._finished(answer))
         return Reply(whole, stream=False, dialect=opened.reply.dialect, headers=headers)
 
+    def _sitting(
+        self,
+        tactics: Tactics,
+        request: ChatRequest,
+        incoming: Incoming,
+        query: Query,
+        decision: Decision,
+        policy: Policy,
+        deadline: float | None,
+    ) -> Sitting:
+        """Several calls that go through the stages of a plain one, each; all within one time limit."""
+        latest = asyncio.get_running_loop().time() + policy.fallback.deadline_s
+        deadline = latest if deadline is None else min(deadline, latest)
+        session = incoming.record.session
+        means = Means(
+            open=partial(self._opened, policy=policy, deadline=deadline, effort=tactics.effort),
+            settle=self._settle,
+            balance=lambda order: self._dispatcher.order(replace(decision, ranking=tuple(order)), policy, session),
+            embed=self._embedding.of,
+        )
+        return Sitting(tactics.spec, policy, request, incoming, query, decision, means)
+
+    async def _by_strategy(self, strategy: Strategy, sitting: Sitting, incoming: Incoming, policy: Policy) -> Reply:
+        """An answer of several calls, logged as one request; what fails before a reply is logged by the caller."""
+        record, request = sitting.record, sitting.request
+        try:
+            try:
+                told = await strategy.answer(sitting)
+            except NobodyAnswered as failed:
+                told = await sitting.fall_back(failed)
+            answer = await sitting.choose(told)
+        except BaseException:
+            await sitting.give_up()
+            raise
+        record.first_byte_ms = _ms_since(incoming.started)
+        sitting.conclude()
+        headers = [*strategy_headers(record, answer.opened, sitting.sums().cost_usd), *answer.lease.headers]
+        if answer.opened.reply.stream:
+            return Reply(self._frames(answer), stream=True, headers=headers)
+        body = sitting.body(answer)
+        record.status, record.error_code = 200, None
+        record.answer = body.decode(errors="replace") if policy.log.prompts else None
+        self._observed(record, incoming.started)
+        self._ledger.put(record)
+        frame = as_stream(body, request.wants_usage) if request.stream else body
+        return Reply(OneFrame(frame), stream=request.stream, headers=headers)
+
     async def _opened(
-        self, request: ChatRequest, incoming: Incoming, query: Query, decision: Decision, policy: Policy
+        self,
+        request: ChatRequest,
+        incoming: Incoming,
+        query: Query,
+        order: Sequence[Ranked],
+        policy: Policy,
+        deadline: float | None,
+        effort: EffortRule | None,
     ) -> Answer:
         """Reserve, then call; what was reserved is given back where nothing is opened."""
-        record, order = incoming.record, decision.ranking
-        timeout_s = incoming.timeout_s  # may be unusable, so it is read before anything is set aside
-        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        record = incoming.record
         needs = [self._estimates.need(ranked, query, request) for ranked in order]
         fail_open = policy.budget.when_store_is_away == "open"
-        lease = await self._admission.admit(incoming.caller, record.tags or (), needs, fail_open)
+        caller = self._paces.bound(policy, incoming.caller)
+        try:
+            lease = await self._admission.admit(caller, record.tags or (), needs, fail_open)
+        except BudgetExceeded:
+            self._paces.refuse(policy)
+            raise
+        self._paces.spend(policy, order[lease.place].cost_nanousd)
         if incoming.passed_on:
             request = replace(request, upstream_headers=incoming.passed_on)
         try:
-            call = Call(request, query, order, needs, lease, policy.fallback, record.attempts, record.at, deadline)
+            call = Call(
+                request, query, order, needs, lease, policy.fallback, record.attempts, record.at, deadline, effort
+            )
             opened = await self._dispatcher.open(call)
         except BaseException:
             unanswered = note_unanswered(record, order, query, lease.reserved_nanousd)
@@ -151,7 +222,10 @@ class Pipeline:
             active.router.forecast(query, found.candidates),
             active.router.reason(query),
             self._rng,
+            active.artifact_sha256,
             excluded=found.excluded,
+            multiplier=self._paces.multiplier(active.policy),
+            allowance_nanousd=self._purse.left(active.policy.name),
         )
         if route.pinned:
             decision = _as_named(decision, route.pinned)
@@ -192,12 +266,14 @@ class Pipeline:
 
     async def _frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """The frames a client sees; settles the record in `finally`, also when the client leaves."""
-        record = answer.record
+        whole = answer.whole
+        record = answer.record if whole is None else whole.record
         kept: list[bytes] | None = [] if answer.policy.log.prompts else None
         record.status, record.error_code = 500, "internal_error"
         try:
             async with aclosing(self._metered(answer)) as metered:
-                async for frame in metered:
+                async for metered_frame in metered:
+                    frame = metered_frame if whole is None else whole.shown(metered_frame)
                     if kept is not None:
                         kept.append(frame)
                     yield frame
@@ -214,6 +290,11 @@ class Pipeline:
         finally:
             await answer.opened.reply.frames.aclose()
             self._settle(answer)
+            if whole is not None:
+                if answer.opened.meter.done:
+                    record.status, record.error_code = 200, None
+                whole.conclude()
+                self._observed(record, answer.started)
             if kept is not None:
                 record.answer = b"".join(kept).decode(errors="replace")
             self._ledger.put(record)
@@ -248,7 +329,11 @@ class Pipeline:
         usage = answer.opened.meter.settle()
         answer.lease.settle(usage.cost_nanousd, usage.input_tokens + usage.output_tokens)
         self._estimates.learn(answer.opened.ranked, answer.query, usage, record.finish_reason, answer.choices)
-        record.total_ms = _ms_since(answer.started)
+        if answer.whole is None:
+            self._observed(record, answer.started)
+
+    def _observed(self, record: Record, started: float) -> None:
+        record.total_ms = _ms_since(started)
         self._observer.answered(record)
 
 
@@ -263,12 +348,22 @@ def _able(targets: tuple[Target, ...], request: ChatRequest) -> tuple[Target, ..
     return able
 
 
+def _deadline(incoming: Incoming) -> float | None:
+    """The event loop's time by which the answer must have begun, where the client says so."""
+    timeout_s = incoming.timeout_s
+    return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+
+
 def _as_named(decision: Decision, named: tuple[str, ...]) -> Decision:
     """The ranking in the request's own order of models, since it named them."""
     places = {model: place for place, model in enumerate(named)}
     ranking = tuple(sorted(decision.ranking, key=lambda ranked: places[ranked.candidate.card.id]))
     return replace(
-        decision, ranking=ranking, router_kind="pinned", reason=f"The request names {', '.join(map(repr, named))}."
+        decision,
+        ranking=ranking,
+        router_kind="pinned",
+        extra_nanousd=0,
+        reason=f"The request names {', '.join(map(repr, named))}.",
     )
 
 

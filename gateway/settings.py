@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="", repr=False)
     catalogue: Path | None = None
     policies: Path | None = None
+    artifacts: Path | None = Field(default=None, description="trained routers; empty: artifacts in the data directory")
     admin_key: SecretStr | None = None
     bootstrap_key: SecretStr | None = None
     key: SecretStr | None = Field(default=None, description="the application key that `fingerpost chat --url` sends")
@@ -72,6 +73,11 @@ class Settings(BaseSettings):
     def _readable_networks(cls, value: str) -> str:
         OutboundGuard.from_text(value)
         return value
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where policies find the trained routers that they name."""
+        return self.artifacts or self.data_dir / "artifacts"
 
     @property
     def sql_url(self) -> str:

@@ -20,13 +20,16 @@ from gateway.dispatch.fleet import Fleet
 from gateway.dispatch.shared_health import SharedHealth
 from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
+from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import ResponseStore
+from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.local import LocalModels
 from gateway.metrics import Metrics
+from gateway.pacing import Paces
 from gateway.pipeline import Pipeline
 from gateway.providers.base import Provider
 from gateway.redis_link import RedisLink
@@ -56,11 +59,14 @@ class Gateway:
     shared_health: SharedHealth | None
     ledger: Ledger
     responses: ResponseStore
+    feedback: FeedbackStore
     metrics: Metrics
     lines: RequestLog | None
     tracer: Tracer | None
     pipeline: Pipeline
+    learning: Lessons
     embedding: Embedding
+    paces: Paces
     providers: Mapping[str, Provider]
     local: LocalModels
     leaving: Leaving

@@ -43,6 +43,7 @@ async def seeds_of(engine: AsyncEngine, model_id: str, most: int) -> list[Seed]:
             log.finish_reason,
         )
         .where(log.model == model_id, log.status == 200, log.cache_status != "hit")
+        .where(log.strategy.is_(None))  # those are sums over several calls
         .order_by(log.at.desc())
         .limit(most)
     )

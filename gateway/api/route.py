@@ -9,6 +9,7 @@ import msgspec
 from gateway.api.raw import RawRoute
 from gateway.incoming import Incoming
 from gateway.pipeline import Pipeline
+from gateway.strategies.fit import tactics_for
 from gateway.wire.chat_request import ChatEnvelope, parse_chat
 from gateway.wire.explanation import explanation
 
@@ -25,5 +26,7 @@ class ExplainRoute(RawRoute):
     async def handle(self, incoming: Incoming) -> bytes:
         request = parse_chat(incoming.body)
         incoming.record.model_requested = request.envelope.model
-        _, query, decision = await self._pipeline.decide(request, incoming)
-        return msgspec.json.encode(explanation(query, decision, incoming.record))
+        route, query, decision = await self._pipeline.decide(request, incoming)
+        record, plan = incoming.record, route.active.plan
+        tactics_for(plan, request, query, decision, record, pinned=bool(route.pinned))
+        return msgspec.json.encode(explanation(query, decision, record))

@@ -10,14 +10,18 @@ import typer
 
 from gateway.admission.terms import SecretKeyError
 from gateway.cli import (
+    artifact,
     ask,
     audit,
     budget,
+    data,
     db,
     doctor,
+    evaluate,
     key,
     limit,
     models,
+    offpolicy,
     org,
     policy,
     privacy,
@@ -52,11 +56,15 @@ app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(data.app, name="data")
 app.command("models")(models.models)
 app.command("route")(ask.route)
 app.command("chat")(ask.chat)
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("offpolicy")(offpolicy.offpolicy)
+app.add_typer(artifact.app, name="artifact")
 
 
 def _print_version(asked: bool) -> None:

@@ -18,9 +18,10 @@ from gateway.ledger.engine import open_engine
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import Sourced
 from gateway.lifecycle.policy_versions import PolicyVersions
+from gateway.strategies.find import plan_of
 from policies.check import check_policy
 from policies.load import load_policy
-from routers.find import router_class
+from routers.find import load_router
 
 app = typer.Typer(help="Policies.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -63,14 +64,19 @@ def author() -> str:
 @app.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Policy files.")], as_json: Json = False) -> None:
     """Check policy files against the schema and the catalogue; exits 2 on an error, 0 with warnings."""
-    catalogue = catalogue_of(settings_or_fail())
+    settings = settings_or_fail()
+    catalogue = catalogue_of(settings)
     report = []
     for path in files:
         policy = load_policy(path)
         try:
-            router_class(policy.router.kind).from_spec(policy.router)
+            load_router(policy.router, (settings.artifact_folder,))
         except ValueError as error:
             fail(f"{path}: router: {error}")
+        try:
+            plan_of(policy, (settings.artifact_folder,))
+        except ValueError as error:
+            fail(f"{path}: {error}")
         report.append({"file": str(path), "sha256": policy.sha256(), "warnings": check_policy(policy, catalogue)})
     if as_json:
         print_json(report)

@@ -2,28 +2,79 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.output import fail
-from routers.find import kinds, router_class
+from gateway.cli.outcomes import bars, reader
+from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
+from routers.artifact import Artifact
 
 
 def train(
+    data: Annotated[list[Path], typer.Option(help="A folder with queries, outcomes and models; several: their union.")],
     kind: Annotated[str, typer.Option(help="The router kind.")],
-    data: Annotated[Path, typer.Option(help="A folder with queries, outcomes and models.")],
-    out: Annotated[Path, typer.Option(help="Where the artifact goes.")],
-    seed: Annotated[int, typer.Option(help="Same seed, same artifact.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of the artifact; one that is there is replaced.")],
+    seed: Annotated[int, typer.Option(help="Same data and seed, same artifact.", min=0)] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the kind, key=value.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a router offline. Kinds that follow rules have nothing to learn and say so."""
     try:
-        found = router_class(kind)
+        made = _made(data, kind, out, seed, settings or [], resume=resume)
     except ValueError as error:
         fail(str(error))
-    fit = getattr(found, "fit", None)
-    if fit is None:
-        able = [name for name in kinds() if hasattr(router_class(name), "fit")]
-        fail(f"router kind '{kind}' learns nothing from data; kinds that do: {', '.join(able) or 'none yet'}")
-    fit(data, seed).save(out)
+    fields = {
+        "artifact": str(out),
+        "kind": made.kind,
+        "sha256": made.sha256,
+        "data": made.data,
+        "embedder": made.embedder,
+        "metrics": made.metrics,
+    }
+    if as_json:
+        print_json(fields)
+        return
+    print_fields({name: fields[name] for name in ("artifact", "kind", "sha256", "embedder")})
+    print_fields(learned(made))
+
+
+def learned(made: Artifact) -> dict[str, str]:
+    """What an artifact says of its data and of how it fared on queries held back, for people."""
+    data, told = made.data, made.metrics
+    models = len(data.get("models", ()))
+    lines = {"learned": f"{data.get('outcomes')} outcomes of {models} models on {data.get('queries')} queries"}
+    ours, best = told.get("held_back", {}), told.get("best_single", {})
+    for name, value in ours.items():
+        beside = f" (best single {best[name]:.4f})" if name in best else ""
+        lines[f"held back {name}"] = f"{value:.4f}{beside}"
+    return lines
+
+
+def _made(data: list[Path], kind: str, out: Path, seed: int, given: list[str], *, resume: bool) -> Artifact:
+    from routers.training import train as training
+    from routers.training.judge import learned_kinds
+    from routers.training.union import union
+
+    learned_kinds([kind])
+    pairs = training.parse_settings(given)
+    _refuse_foreign(out)
+    out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path is told before the work, not after
+    checkpoint = training.checkpoint_of(out, resume=resume)
+    with bars() as watch:
+        opened = reader(settings_or_fail(), watch)
+        found = union([opened.read(folder) for folder in data], every_model=True)
+        recipe = training.Recipe(kind, seed, training.settings_for(kind, pairs, checkpoint))
+        made = training.train(found, recipe, lambda share, what: watch(kind, share, what))
+    made.save(out)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return made
+
+
+def _refuse_foreign(out: Path) -> None:
+    """An artifact replaces an artifact, never something else that lies there."""
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is there already and no artifact: name another folder")

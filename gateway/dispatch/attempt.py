@@ -12,6 +12,7 @@ from typing import Any
 from gateway.admission.base import Lease, Need
 from gateway.dispatch.breaker import Entry
 from gateway.dispatch.deadline import Deadline
+from gateway.dispatch.effort import EffortRule
 from gateway.dispatch.health import Health, Vitals
 from gateway.dispatch.meters.base import Meter
 from gateway.dispatch.meters.find import meter_class
@@ -43,7 +44,7 @@ class Call:
 
     Every try is noted in `attempts`: endpoint, outcome, ms, and `may_cost` where the vendor may charge for it all the
     same. `at` (Unix seconds) is the moment whose prices hold, `deadline` (event loop time) when the answer must have
-    begun, beside the policy's own bound.
+    begun, beside the policy's own bound. `effort` says how hard models that reason shall think (None: as they do).
     """
 
     request: ChatRequest
@@ -55,6 +56,7 @@ class Call:
     attempts: list[Attempt]
     at: float
     deadline: float | None = None
+    effort: EffortRule | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +120,8 @@ class Attempts:
             # What is not seen while it is written can't be paid for by and by: its length is bounded beforehand.
             each = call.needs[place].output_tokens // request.choices
             request = replace(request, cap_tokens=max(each, 1))
+        if call.effort is not None:
+            request = self._thinking(call, call.effort, place, target, request)
         reply = await target.provider.open(request, target)
         if not reply.stream:
             deadline.waiting = False  # what remains is bound by the endpoint's own time-outs
@@ -131,6 +135,16 @@ class Attempts:
             await reply.frames.aclose()
             raise
         return Opened(target, call.order[place], reply, frames, meter, first)
+
+    def _thinking(
+        self, call: Call, effort: EffortRule, place: int, target: Target, request: ChatRequest
+    ) -> ChatRequest:
+        """The request with how hard this model shall think, noted beside its attempt."""
+        level = effort.level_for(request, target.card, call.order[place].forecast)
+        if level is None:
+            return request
+        call.attempts[-1]["effort"] = level
+        return effort.put(request, level)
 
     def _failed(self, attempt: Attempt, target: Target, error: GatewayError) -> None:
         """Note a failure; where it is the endpoint's count it, tell the operator when it is news, name the endpoint.

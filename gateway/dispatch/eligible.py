@@ -67,11 +67,16 @@ def _over_budget(features: Features, card: ModelCard, policy: Policy) -> str | N
         return None
     if not card.priced:
         return "has no price in the catalogue, and the policy limits the cost of a request"
-    output = features.max_output_tokens or card.max_output_tokens or card.context_tokens
-    worst = card.cost_nanousd(features.tokens, min(output, card.max_output_tokens or output))
+    worst = worst_nanousd(features, card)
     if worst > limit * 1e9:
         return f"could cost up to ${worst / 1e9:.4f}, the policy allows ${limit:g} per request; lower max_tokens"
     return None
+
+
+def worst_nanousd(features: Features, card: ModelCard) -> int:
+    """The cost of a call whose answer is as long as request and model allow."""
+    output = features.max_output_tokens or card.max_output_tokens or card.context_tokens
+    return card.cost_nanousd(features.tokens, min(output, card.max_output_tokens or output))
 
 
 def modalities_of(kinds: Iterable[str]) -> frozenset[Modality]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gateway.cache.categories import Categoriser
 from gateway.dispatch.fleet import Fleet
 from gateway.providers.base import Target
+from gateway.strategies.find import Plan, plan_of
 from policies.errors import PolicyError, Problem
-from policies.schema import Policy
+from policies.schema import Policy, RouterSpec
 from routers.base import Router
-from routers.find import router_class
+from routers.find import load_router
+from routers.learned import LearnedRouter
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +28,21 @@ Sources = Callable[[], Awaitable[Sourced]]
 
 
 @dataclass(frozen=True, slots=True)
+class Artifacts:
+    """Where trained routers lie, and what queries are embedded with: an embedder's id, "" as long as none is loaded."""
+
+    folders: tuple[Path, ...]
+    embedder: Callable[[], str]
+
+    def router(self, spec: RouterSpec) -> Router:
+        """What a [router] table names; `ValueError` where it can't be built or does not fit the embedder."""
+        return load_router(spec, self.folders, self.embedder() or None)
+
+
+@dataclass(frozen=True, slots=True)
 class ActivePolicy:
-    """A policy with what serves it: its router, its categories and the endpoints it allows."""
+    """A policy with what serves it: its router, its categories, the endpoints it allows; `plan` is what it does beside
+    single calls, None for nothing."""
 
     policy: Policy
     sha256: str
@@ -34,15 +50,33 @@ class ActivePolicy:
     router: Router
     categoriser: Categoriser
     targets: tuple[Target, ...]
+    plan: Plan | None = None
+    artifact_sha256: str | None = None
 
 
-def activate(policy: Policy, source: str, fleet: Fleet) -> ActivePolicy:
-    """Build the parts of a policy; `PolicyError` where its router can't be built."""
+def activate(policy: Policy, source: str, fleet: Fleet, artifacts: Artifacts) -> ActivePolicy:
+    """Build the parts of a policy; `PolicyError` where its router or a strategy can't be built."""
     try:
-        router = router_class(policy.router.kind).from_spec(policy.router)
+        router = artifacts.router(policy.router)
     except ValueError as error:
         raise PolicyError([Problem(source, None, "router", str(error), "correct the [router] table")]) from error
-    return ActivePolicy(policy, policy.sha256(), source, router, Categoriser(policy), _targets(policy, fleet))
+    return ActivePolicy(
+        policy,
+        policy.sha256(),
+        source,
+        router,
+        Categoriser(policy),
+        _targets(policy, fleet),
+        _plan(policy, source, artifacts.folders),
+        router.artifact.sha256 if isinstance(router, LearnedRouter) else None,
+    )
+
+
+def _plan(policy: Policy, source: str, folders: Sequence[Path]) -> Plan | None:
+    try:
+        return plan_of(policy, folders)
+    except ValueError as error:
+        raise PolicyError([Problem(source, None, "strategy", str(error), "correct the [strategy] table")]) from error
 
 
 def _targets(policy: Policy, fleet: Fleet) -> tuple[Target, ...]:
@@ -52,9 +86,10 @@ def _targets(policy: Policy, fleet: Fleet) -> tuple[Target, ...]:
 class PolicyStore:
     """Holds one snapshot; requests in flight keep the one they started with."""
 
-    def __init__(self, fleet: Fleet, sources: Sources) -> None:
+    def __init__(self, fleet: Fleet, sources: Sources, artifacts: Artifacts) -> None:
         self._fleet = fleet
         self._sources = sources
+        self._artifacts = artifacts
         self._active: Mapping[str, ActivePolicy] = {}
         self.refused: dict[str, str] = {}
 
@@ -72,7 +107,11 @@ class PolicyStore:
 
     def use(self, found: Sourced) -> None:
         """Put these policies in force, all or none; `PolicyError` where any of them is wrong."""
-        self._active = {name: activate(policy, source, self._fleet) for name, (policy, source) in found.items()}
+        self._active = {name: self.activate(policy, source) for name, (policy, source) in found.items()}
+
+    def activate(self, policy: Policy, source: str) -> ActivePolicy:
+        """A policy with its parts, not in force yet; `PolicyError` where one of them can't be built."""
+        return activate(policy, source, self._fleet, self._artifacts)
 
     def rebind(self) -> None:
         """Take the fleet's endpoints anew, after some were enabled, disabled or given another key."""
@@ -89,7 +128,7 @@ class PolicyStore:
             if old is not None and old.sha256 == policy.sha256():
                 continue
             try:
-                fresh[name] = activate(policy, source, self._fleet)
+                fresh[name] = self.activate(policy, source)
                 self.refused.pop(name, None)
             except PolicyError as error:
                 self.refused[name] = str(error)

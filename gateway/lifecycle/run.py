@@ -22,6 +22,8 @@ async def start(gateway: Gateway) -> None:
     await gateway.ledger.start()
     await gateway.admission.start()
     await gateway.changes.poll()
+    if gateway.settings.preload:
+        await gateway.embedding.warm()  # before policies: their artifacts must fit it
     await _load_policies(gateway)
     if gateway.settings.preload:
         await preload(gateway)
@@ -32,6 +34,7 @@ async def start(gateway: Gateway) -> None:
         gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
     gateway.tasks.append(asyncio.create_task(gateway.changes.run()))
     gateway.tasks.append(asyncio.create_task(_learn(gateway)))
+    gateway.tasks.append(asyncio.create_task(gateway.learning.run()))
     if gateway.shared_health is not None:
         await gateway.shared_health.start()
     if gateway.tracer is not None:
@@ -41,6 +44,7 @@ async def start(gateway: Gateway) -> None:
     )
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
     gateway.tasks.append(asyncio.create_task(_refresh_gauges(gateway)))
+    gateway.tasks.append(asyncio.create_task(gateway.paces.run()))
     gateway.tasks.append(asyncio.create_task(sweep(gateway.engine, gateway.settings.prompt_retention_days)))
     _spare_collector()
     gateway.leaving.watch()

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from gateway.api.admin.access import Admin, TheGateway
 from gateway.api.raw import read_body
 from gateway.errors import InvalidRequest, NotFound
-from gateway.lifecycle.policy_store import activate
 from gateway.lifecycle.run import prepare_policies
 from policies.check import check_policy
 from policies.errors import PolicyError
@@ -49,7 +48,7 @@ async def push(request: Request, caller: Admin, gateway: TheGateway) -> dict[str
     try:
         text = body.decode("utf-8")
         policy = parse_policy(text, "body")
-        activate(policy, "body", gateway.fleet)
+        gateway.policies.activate(policy, "body")
     except (UnicodeDecodeError, PolicyError) as error:
         raise InvalidRequest(str(error)) from error
     await gateway.policy_versions.push(policy.name, text, author=caller.key_id, note="")

@@ -12,6 +12,7 @@ from gateway.admission.estimates import Estimates
 from gateway.dispatch.dispatch import Opened
 from gateway.dispatch.meters.chat import ChatMeter
 from gateway.ledger.record import Record
+from gateway.pacing import Paces
 from gateway.pipeline import Answer, Pipeline
 from gateway.wire.reply import Reply
 from policies.schema import Policy
@@ -46,9 +47,10 @@ async def endless(read: list[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 def pipeline() -> Pipeline:
-    parts: dict[str, Any] = dict.fromkeys(("meanings", "embedding", "dispatcher", "health", "admission"))
+    parts: dict[str, Any] = dict.fromkeys(("meanings", "embedding", "dispatcher", "health", "admission", "purse"))
     sink = cast(Any, Sink())
-    return Pipeline(**parts, estimates=Estimates(), ledger=sink, observer=sink, rng=random.Random(1))
+    paces = Paces(cast(Any, None))
+    return Pipeline(**parts, estimates=Estimates(), ledger=sink, observer=sink, paces=paces, rng=random.Random(1))
 
 
 async def test_a_first_frame_that_takes_all_the_money_is_the_last_one() -> None:

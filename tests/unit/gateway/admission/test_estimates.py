@@ -272,7 +272,8 @@ def logged(number: int, **more: object) -> Record:
 
 async def test_the_ledger_teaches_at_the_start(engine: AsyncEngine) -> None:
     odd = [logged(900, status=499), logged(901, cache_status="hit"), logged(902, features=None, decision=None)]
-    records = [*(logged(number) for number in range(150)), *odd, logged(903, decision=[{"endpoint": "m-1"}])]
+    sums = [logged(904 + number, strategy="vote", input_tokens=9000, output_tokens=9000) for number in range(50)]
+    records = [*(logged(number) for number in range(150)), *odd, *sums, logged(903, decision=[{"endpoint": "m-1"}])]
     await Inserter(engine, 10).insert(list(map(to_row, records)))
     estimates = Estimates()
 

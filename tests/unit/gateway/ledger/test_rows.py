@@ -14,8 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.record import Record
-from gateway.ledger.rows import COLUMNS, MAX_COUNT, RowError, clean, from_line, to_line, to_row
+from gateway.ledger.record import Child, Record
+from gateway.ledger.rows import (
+    CHILD_COLUMNS,
+    COLUMNS,
+    MAX_COUNT,
+    RowError,
+    clean,
+    columns_of,
+    from_line,
+    to_line,
+    to_row,
+    to_rows,
+)
 
 _STRANGE_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from("\0\ud800\udfff\ufffd"))
 _STRANGE_JSON = st.recursive(
@@ -151,7 +162,8 @@ def test_every_row_fits_a_database_column_by_column() -> None:
 def test_a_spool_line_of_another_release_is_read_by_column_name() -> None:
     row = dict(zip(COLUMNS, from_line(b'{"id":"r","at":1.0,"route":"chat","of_tomorrow":1}\n'), strict=True))
 
-    assert row == {f.name: getattr(Record("r", 1.0, "chat"), f.name) for f in fields(Record)} | {"attempts": None}
+    columns = [f.name for f in fields(Record) if f.name != "children"]
+    assert row == {name: getattr(Record("r", 1.0, "chat"), name) for name in columns} | {"attempts": None}
 
 
 @pytest.mark.parametrize(
@@ -160,3 +172,36 @@ def test_a_spool_line_of_another_release_is_read_by_column_name() -> None:
 def test_what_is_no_spool_line_is_refused(line: bytes) -> None:
     with pytest.raises(RowError):
         from_line(line)
+
+
+def _with_children() -> Record:
+    children = [
+        Child("req_1", 0, "sample", model="m", cost_nanousd=7, signals={"score": float("nan"), "x": "\0"}),
+        Child("req_1", 1, "judge", chosen=True, latency_ms=2.5),
+    ]
+    return Record("req_1", 1.0, "chat", children=children)
+
+
+def test_a_record_s_children_are_rows_of_their_own() -> None:
+    parent, first, second = to_rows(_with_children())
+
+    assert columns_of(parent) == COLUMNS and columns_of(first) == columns_of(second) == CHILD_COLUMNS
+    shown = dict(zip(CHILD_COLUMNS, first, strict=True))
+    assert (shown["parent_id"], shown["seq"], shown["cost_nanousd"], shown["chosen"]) == ("req_1", 0, 7, False)
+    assert shown["signals"] == '{"score":null,"x":"\ufffd"}'
+
+
+def test_a_child_survives_the_spool_as_a_child() -> None:
+    for row in to_rows(_with_children()):
+        again = from_line(to_line(row))
+
+        assert again == row and type(again) is type(row)
+
+
+def test_a_child_of_a_wrong_type_is_refused_by_column() -> None:
+    with pytest.raises(RowError, match=r"^role: a value is needed"):
+        to_rows(Record("r", 1.0, "chat", children=[Child("r", 0, role=None)]))  # type: ignore[arg-type]
+
+
+def test_a_record_without_children_is_one_row() -> None:
+    assert to_rows(Record("r", 1.0, "chat")) == [to_row(Record("r", 1.0, "chat"))]

@@ -152,9 +152,7 @@ class _Budget:
         return self.requests >= 0 and time.monotonic() < self.until_s
 
 
-async def _keep_one_in_flight(
-    target: Target, budget: _Budget, tally: Tally, timeout_s: float, delay_s: float
-) -> None:
+async def _keep_one_in_flight(target: Target, budget: _Budget, tally: Tally, timeout_s: float, delay_s: float) -> None:
     request = target.request()
     if delay_s:
         await asyncio.sleep(delay_s)

@@ -24,7 +24,9 @@ def _phase(requests: int, cpu_s: float | None, errors: dict[str, int] | None = N
 
 
 def _round(cpu_s: float | None) -> dict[str, Phase]:
-    return {name: _phase(1000, cpu_s) for name in ("many", "single", "burst", "paced", "open", "realistic", "crowd", "rush")}
+    return {
+        name: _phase(1000, cpu_s) for name in ("many", "single", "burst", "paced", "open", "realistic", "crowd", "rush")
+    }
 
 
 def test_figures_of_a_round_follow_from_its_phases() -> None:

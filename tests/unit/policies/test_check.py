@@ -83,3 +83,28 @@ def test_allowed_models_that_nothing_serves_are_told() -> None:
 
 def test_a_cache_rule_that_this_version_does_not_keep_is_told() -> None:
     assert problems('[cache]\nmode = "exact"') == ["cache.mode: 'exact' has no effect: this version caches no answers"]
+
+
+def test_a_default_model_that_does_not_exist_is_told_for_every_kind() -> None:
+    assert problems('[router]\nkind = "rules"\nmodel = "gpt-6"') == [
+        "router.model: no chat model is called 'gpt-6'; did you mean 'gpt-5'?"
+    ]
+
+
+def test_certainty_and_trust_are_told_where_the_kind_has_no_forecasts_to_doubt() -> None:
+    found = problems('[router]\nkind = "random_choice"\nconfidence = 0.9\nmin_trust = 0.5')
+    assert found == [
+        "router.confidence: has no effect with kind 'random_choice', which has no forecasts to be sure of",
+        "router.min_trust: has no effect with a kind that has learned nothing",
+    ]
+
+
+def test_what_a_pace_can_not_act_on_is_told() -> None:
+    found = problems(
+        '[objective]\ncost = 0.5\n[pacing]\nbudget_usd = 5\n[[category]]\nname = "code"\nwhen = { code = true }\n'
+        "objective = { cost = 0 }"
+    )
+    assert found == [
+        "category[code].objective.cost: is 0, so pacing can't make its calls any cheaper",
+        "pacing: 'gpt-5' has no price in the catalogue, so its calls are refused under a paced budget",
+    ]

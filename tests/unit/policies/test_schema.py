@@ -1,11 +1,13 @@
-"""The content hash of a policy and the prices of a card, also of copies."""
+"""The content hash of a policy, its paces and categories, and the prices of a card, also of copies."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.catalogue import ModelCard
+from policies.errors import PolicyError
 from policies.load import parse_policy
 
 PRICES = st.none() | st.floats(0, 100)
@@ -51,3 +53,23 @@ def test_a_calls_cost_is_the_sum_of_its_parts_rounded_up(
     cost = card.cost_nanousd(tokens_in, tokens_out, hits, thoughts)
     # Prices are rounded to whole pico-dollars a token, the sum up to whole nano-dollars.
     assert abs(cost - usd * 1000) <= 1 + (tokens_in + tokens_out) * 0.0005
+
+
+def test_a_pace_without_a_weight_of_cost_is_refused_with_the_fix() -> None:
+    with pytest.raises(PolicyError, match=r"pacing needs a cost weight.* Fix: set cost under \[objective\]"):
+        parse_policy('schema = 1\nname = "p"\n[pacing]\nbudget_usd = 5', "p.toml")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["budget_usd = 0", "budget_usd = 1\nperiod = 'year'", "budget_usd = 1\nmax_multiplier = 0.5"]
+)
+def test_senseless_paces_are_refused(wrong: str) -> None:
+    with pytest.raises(PolicyError, match=r"p.toml:6|p.toml:7"):
+        parse_policy(f'schema = 1\nname = "p"\n[objective]\ncost = 1\n[pacing]\n{wrong}', "p.toml")
+
+
+def test_what_a_category_changes_in_the_objective_is_part_of_the_hash() -> None:
+    text = 'schema = 1\nname = "p"\n[[category]]\nname = "code"\nwhen = { code = true }\n'
+    plain, changed = (parse_policy(text + more, "p.toml") for more in ("", "objective = { cost = 0.5 }"))
+    assert plain.sha256() != changed.sha256()
+    assert (plain.objective_of("code").cost, changed.objective_of("code").cost) == (0.0, 0.5)

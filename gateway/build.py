@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, time
 from typing import Any
 
@@ -31,6 +32,7 @@ from gateway.api.raw import RawRoute
 from gateway.api.rerank import RerankRoute
 from gateway.api.responses import ResponsesRoute
 from gateway.api.route import ExplainRoute
+from gateway.dispatch.breaker import State
 from gateway.dispatch.dispatch import Dispatcher
 from gateway.dispatch.fleet import Fleet, gather
 from gateway.dispatch.health import Health
@@ -133,7 +135,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
     admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
-    metrics, tracer = Metrics(metrics_folder()), _tracer(ground)
+    metrics, tracer = _metrics(ground.health), _tracer(ground)
     lines = RequestLog() if settings.log_level in ("debug", "info") else None
     observer, meanings = Observer(metrics, lines, tracer), Meanings(policies, fleet)
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
@@ -236,6 +238,13 @@ def _gauges(settings: Settings, engine: AsyncEngine, link: RedisLink | None) -> 
     if link is not None:
         return RedisGauges(link, SpendBook(engine), settings.lease_s)
     return SqlGauges(engine, share=1 / settings.workers, lease_s=settings.lease_s)
+
+
+def _metrics(health: Health) -> Metrics:
+    made = Metrics(metrics_folder())
+    for state in (State.OPEN, State.HALF_OPEN):
+        made.watch(f"breakers_{state}", "Workers that hold calls to an endpoint back.", partial(health.in_state, state))
+    return made
 
 
 def _tracer(ground: Ground) -> Tracer | None:

@@ -75,7 +75,13 @@ class PaymentRequired(GatewayError):
 
 
 class BudgetExceeded(PaymentRequired):
+    """`budget_id` is the budget that refused; None where a bound of the request itself did."""
+
     code = "budget_exceeded"
+
+    def __init__(self, message: str, *, budget_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.budget_id = budget_id
 
 
 class PriceUnknown(PaymentRequired):

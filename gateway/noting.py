@@ -10,7 +10,6 @@ from gateway.admission.gauges import Expired
 from gateway.dispatch.dispatch import Opened
 from gateway.ledger.record import Record
 from routers.decision import Decision, Forecast, Query, Ranked
-from routers.inputs import facts_of
 
 
 def note_decision(record: Record, query: Query, decision: Decision) -> None:
@@ -24,10 +23,11 @@ def note_decision(record: Record, query: Query, decision: Decision) -> None:
 
 
 def note_target(record: Record, opened: Opened) -> None:
-    """Who answers."""
+    """Who answers; with the chance that its model was drawn, unless it stands in for the one that was."""
     target = opened.target
     record.model, record.endpoint, record.provider = target.card.id, target.endpoint.id, target.endpoint.provider
-    record.propensity = opened.ranked.propensity
+    drawn = record.decision[0]["model"] if record.decision else None
+    record.propensity = opened.ranked.propensity if target.card.id == drawn else None
     if len(record.attempts) > 1:
         failed = dict.fromkeys(one["endpoint"] for one in record.attempts if one["outcome"] != "ok")
         record.reason = f"{record.reason} But {', '.join(failed)} did not answer, so '{record.endpoint}' did."
@@ -139,9 +139,7 @@ def _before_learning(forecast: Forecast) -> dict[str, Any]:
 
 def _facts(query: Query) -> dict[str, Any]:
     """What routers learn from beside the embedding, kept with it so that no text is needed for that."""
-    features = query.features
-    facts = facts_of(query.text, features.tokens, features.code, features.tools)
-    return {"facts": [round(one, 5) for one in facts], "features_version": query.features_version}
+    return {"facts": [round(one, 5) for one in query.facts], "features_version": query.features_version}
 
 
 def _features(query: Query) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.admission.gauges import Gauges, GaugesUnavailable
+from gateway.admission.refusals import window_name
 from gateway.admission.rules import Budget, Caller, Period, Rules, Scope, Window, WindowKind
 from gateway.admission.windows import bucket_ends, bucket_of
+from gateway.errors import BudgetExceeded
 from policies.schema import Pacing, Policy
 from routers.pacing import Pacer
 
@@ -57,10 +59,17 @@ class Paces:
         if policy.pacing is not None:
             self._of(policy, policy.pacing).pacer.spend(cost_nanousd)
 
-    def refuse(self, policy: Policy) -> None:
-        """A call came that its budgets do not cover: it was wanted all the same."""
-        if policy.pacing is not None:
-            self._of(policy, policy.pacing).pacer.refuse()
+    def refuse(self, policy: Policy, error: BudgetExceeded) -> None:
+        """A call came that its budgets do not cover. Where the paced one refused it, the call was wanted all the same,
+        and the caller is not told what all callers of the policy have spent together."""
+        if policy.pacing is None:
+            return
+        pace = self._of(policy, policy.pacing)
+        if error.budget_id == pace.budget.id:
+            pace.pacer.refuse()
+            error.message = (
+                f"The {window_name(pace.budget.window)} budget of policy '{policy.name}' does not cover this call."
+            )
 
     def bound(self, policy: Policy, caller: Caller) -> Caller:
         """The caller, bounded by the policy's paced budget too; the same object each time for the same caller."""
@@ -94,6 +103,8 @@ class Paces:
                 await self.look()
             except GaugesUnavailable as error:
                 log.debug("pacing goes on by forecasts: %s", error)
+            except Exception:
+                log.exception("pacing goes on by forecasts")
 
     def _of(self, policy: Policy, spec: Pacing) -> _Pace:
         pace = self._paces.get(policy.name)

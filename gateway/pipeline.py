@@ -44,6 +44,7 @@ from policies.schema import Policy
 from routers.choose import choose
 from routers.decision import Decision, Query, Ranked
 from routers.decision import Embedding as Embedded
+from routers.inputs import facts_of
 
 __all__ = ["Answer", "Pipeline"]
 
@@ -88,9 +89,14 @@ class Pipeline:
         record.end_user, record.tags = request.envelope.user, list(incoming.tags) or None
         self._admission.precheck(caller)
         route, query, decision = await self.decide(request, incoming)
-        if decision.extra_nanousd:
-            self._purse.spend(route.active.policy.name, decision.extra_nanousd)
-        policy = route.active.policy
+        with self._purse.trying(decision, record):
+            return await self._answered(request, incoming, route, query, decision)
+
+    async def _answered(
+        self, request: ChatRequest, incoming: Incoming, route: Route, query: Query, decision: Decision
+    ) -> Reply:
+        """By one call or by the policy's strategy, as was decided."""
+        record, policy = incoming.record, route.active.policy
         if policy.log.prompts:
             record.prompt = bytes(request.fields["messages"]).decode(errors="replace")
         deadline = _deadline(incoming)  # may be unusable, so it is read before anything is set aside
@@ -127,6 +133,7 @@ class Pipeline:
             settle=self._settle,
             balance=lambda order: self._dispatcher.order(replace(decision, ranking=tuple(order)), policy, session),
             embed=self._embedding.of,
+            deadline=deadline,
         )
         return Sitting(tactics.spec, policy, request, incoming, query, decision, means)
 
@@ -172,8 +179,8 @@ class Pipeline:
         caller = self._paces.bound(policy, incoming.caller)
         try:
             lease = await self._admission.admit(caller, record.tags or (), needs, fail_open)
-        except BudgetExceeded:
-            self._paces.refuse(policy)
+        except BudgetExceeded as error:
+            self._paces.refuse(policy, error)
             raise
         self._paces.spend(policy, order[lease.place].cost_nanousd)
         if incoming.passed_on:
@@ -226,6 +233,7 @@ class Pipeline:
             excluded=found.excluded,
             multiplier=self._paces.multiplier(active.policy),
             allowance_nanousd=self._purse.left(active.policy.name),
+            explores=active.plan is None or active.plan.of(query.category).strategy is None,
         )
         if route.pinned:
             decision = _as_named(decision, route.pinned)
@@ -250,6 +258,7 @@ class Pipeline:
         """Category and, where policy or router need it, the embedding."""
         categoriser = route.active.categoriser
         vector: Embedded | None = None
+        facts = query.facts
         named = categoriser.by_predicate(query)
         wanted = route.active.router.needs_embedding or (named is None and categoriser.needs_embedding)
         if wanted and not route.pinned and query.text:
@@ -259,10 +268,11 @@ class Pipeline:
             if vector is not None and route.active.policy.log.embeddings:
                 record.embedding = vector.astype(np.float16).tobytes()
                 record.embedder = self._embedding.id
+                facts = facts_of(query.text, query.features.tokens, query.features.code, query.features.tools)
         category = named or categoriser.by_example(vector)
         if vector is None and category == query.category:
             return query
-        return replace(query, embedding=vector, category=category)
+        return replace(query, embedding=vector, category=category, facts=facts)
 
     async def _frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """The frames a client sees; settles the record in `finally`, also when the client leaves."""

@@ -15,11 +15,11 @@ from routers.cascade_policy import (
     REFUSAL,
     TRUNCATED,
     VERIFIER,
-    Option,
+    CascadePolicy,
+    Position,
     Step,
     Verdict,
     comparable,
-    options_left,
 )
 from routers.cascade_value import CONTEXT, HINTS, PROJECTIONS, CascadeValue, States, length_signal_of, logit, sigmoid
 from routers.decision import Candidate, Forecast, Query
@@ -55,8 +55,8 @@ Placed = tuple[int, Step]
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedCascade:
-    """A `CascadePolicy` from networks. It goes on only where that is worth `margin` more than the answer in hand.
+class LearnedCascade(CascadePolicy):
+    """Rounds from networks. It goes on only where that is worth `margin` more than the answer in hand.
 
     `rounds` calls are made on the signals that the networks know; `max_rounds` where others speak: a refusal, a cut,
     or a hint that `learned_hints` does not name, which counts half beside what the networks say, in log odds.
@@ -69,28 +69,19 @@ class LearnedCascade:
     max_rounds: int = MAX_ROUNDS
     learned_hints: tuple[bool, ...] = (False,) * HINTS
 
-    def next(
-        self,
-        query: Query,
-        candidates: Sequence[Candidate],
-        forecasts: Sequence[Forecast],
-        steps: Sequence[Step],
-        cost_weight_per_usd: float,
-        budget_nanousd: int | None,
-    ) -> Verdict:
+    def weigh(self, at: Position) -> Verdict:
         """See `CascadePolicy`."""
-        left = options_left(query, candidates, forecasts, steps, budget_nanousd)
+        candidates, steps = at.candidates, at.steps
         placed = _placed(candidates, steps)
-        if not placed and (steps or not left):
+        if not placed and (steps or not at.left):
             return _nothing_to_weigh(steps)
-        states = self._states(query, candidates, forecasts, placed, left, cost_weight_per_usd)
+        states = self._states(at, placed)
         scores = self._seen(self.value.scores(states), placed)
-        best = max(placed, key=lambda one: float(scores[0, one[0]]), default=(-1, None))[0]
-        surest = float(scores[0, best]) if placed else 0.0
-        if why := self._over(steps, left):
-            return _given(
-                candidates[best].card.id, surest, [float(scores[0, place]) for place, _ in placed], steps, why
-            )
+        sure = [float(scores[0, place]) for place, _ in placed]
+        surest = max(sure, default=0.0)
+        best = candidates[placed[sure.index(surest)][0]].card.id if placed else ""
+        if why := self._over(at):
+            return _given(best, surest, sure, steps, why)
         worth = self.value.values(states, scores)[0]
         place = int(worth.argmax())
         value, model = float(worth[place]), candidates[place].card.id
@@ -98,20 +89,17 @@ class LearnedCascade:
             reason = f"'{model}' is worth beginning with: {float(scores[0, place]):.2f} expected of its answer"
             return Verdict("call", model, reason, value)
         if value <= surest + self.margin:
-            why = "no other call is worth its cost"
-            return _given(
-                candidates[best].card.id, surest, [float(scores[0, place]) for place, _ in placed], steps, why
-            )
-        reason = f"'{candidates[best].card.id}' looks {surest:.2f} sure, a call of '{model}' is worth {value:.2f}"
+            return _given(best, surest, sure, steps, "no other call is worth its cost")
+        reason = f"'{best}' looks {surest:.2f} sure, a call of '{model}' is worth {value:.2f}"
         return Verdict("call", model, reason, value)
 
-    def _over(self, steps: Sequence[Step], left: Sequence[Option]) -> str:
+    def _over(self, at: Position) -> str:
         """Why no further call is weighed; nothing where one is."""
-        if not left:
+        if not at.left:
             return "no model is left within the budget"
-        if len(steps) >= self.max_rounds:
+        if len(at.steps) >= self.max_rounds:
             return "no round is left"
-        if len(steps) >= self.rounds and not any(self._news(step) for step in steps):
+        if len(at.steps) >= self.rounds and not any(self._news(step) for step in at.steps):
             return "its length alone is no reason for another call"
         return ""
 
@@ -121,34 +109,26 @@ class LearnedCascade:
         hints = zip(_hints(step), self.learned_hints, strict=True)
         return found + [hint for hint, learned in hints if not learned and math.isfinite(hint)]
 
-    def _states(
-        self,
-        query: Query,
-        candidates: Sequence[Candidate],
-        forecasts: Sequence[Forecast],
-        placed: Sequence[Placed],
-        left: Sequence[Option],
-        weight: float,
-    ) -> States:
-        count = len(candidates)
+    def _states(self, at: Position, placed: Sequence[Placed]) -> States:
+        count = len(at.candidates)
         length, hints = np.full((1, count), np.nan, np.float32), np.full((1, count, HINTS), np.nan, np.float32)
         called, free = np.zeros((1, count), np.bool_), np.zeros((1, count), np.bool_)
         price = np.zeros((1, count), np.float32)  # of models that are open: no other's counts
-        places, weight = [option.place for option in left], min(max(weight, 0.0), _MOST_WEIGHT)
+        places, weight = [option.place for option in at.left], min(max(at.cost_weight_per_usd, 0.0), _MOST_WEIGHT)
         free[0, places] = True
-        price[0, places] = [option.cost_usd * weight for option in left]
+        price[0, places] = [option.cost_usd * weight for option in at.left]
         for place, step in placed:
             called[0, place] = True
-            length[0, place] = _length(step, forecasts[place])
+            length[0, place] = _length(step, at.forecasts[place])
             hints[0, place] = _hints(step)
         return States(
-            quality=np.array([[told.quality for told in forecasts]], dtype=np.float32),
+            quality=np.array([[told.quality for told in at.forecasts]], dtype=np.float32),
             price=price,
             length=length,
             hints=hints,
             called=called,
             open=free,
-            context=self._context(query, forecasts[0].trust),
+            context=self._context(at.query, at.forecasts[0].trust),
         )
 
     def _context(self, query: Query, trust: float) -> Floats:

@@ -6,9 +6,10 @@ Pure: knows forecasts, costs and signals of answers; never a request, a socket o
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from policies.catalogue import ModelCard
 from routers.decision import Candidate, Forecast, Query
@@ -49,10 +50,33 @@ class Verdict:
     value: float
 
 
-class CascadePolicy(Protocol):
+class Option(NamedTuple):
+    """A model that may still be called, as forecast for its first endpoint, which is at `place`."""
+
+    model: str
+    quality: float
+    cost_usd: float
+    place: int
+
+
+class Position(NamedTuple):
+    """What is known before a round; `forecasts` are in the order of `candidates`, `left` are the models still open."""
+
+    query: Query
+    candidates: Sequence[Candidate]
+    forecasts: Sequence[Forecast]
+    steps: Sequence[Step]
+    cost_weight_per_usd: float
+    left: Sequence[Option]
+
+
+class CascadePolicy(ABC):
     """The seam of cascades; `max_rounds` bounds the calls of one request."""
 
+    __slots__ = ()
+
     @property
+    @abstractmethod
     def max_rounds(self) -> int:
         """The most calls of one request."""
 
@@ -71,15 +95,12 @@ class CascadePolicy(Protocol):
         (0..1) one US dollar is worth; `budget_nanousd` is what may still be spent (None: no limit). A model is called
         at most once, and only if its cost at the upper quantile of output tokens fits the budget. Pure, never raises.
         """
+        left = options_left(query, candidates, forecasts, steps, budget_nanousd)
+        return self.weigh(Position(query, candidates, forecasts, steps, cost_weight_per_usd, left))
 
-
-class Option(NamedTuple):
-    """A model that may still be called, as forecast for its first endpoint, which is at `place`."""
-
-    model: str
-    quality: float
-    cost_usd: float
-    place: int
+    @abstractmethod
+    def weigh(self, at: Position) -> Verdict:
+        """What each cascade has of its own: `next`, knowing which models are left. Pure, never raises."""
 
 
 def options_left(
@@ -115,7 +136,7 @@ def _fits(card: ModelCard, tokens: int, told: Forecast, cost_nanousd: int, budge
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdCascade:
+class ThresholdCascade(CascadePolicy):
     """Needs no training: the cheapest model first, the next dearer and better one while the answer looks unsure.
 
     An answer's score is its verifier's, else the agreement of its samples, else the mean probability of its tokens,
@@ -127,20 +148,12 @@ class ThresholdCascade:
     threshold: float = 0.7
     max_rounds: int = MAX_ROUNDS
 
-    def next(
-        self,
-        query: Query,
-        candidates: Sequence[Candidate],
-        forecasts: Sequence[Forecast],
-        steps: Sequence[Step],
-        cost_weight_per_usd: float,
-        budget_nanousd: int | None,
-    ) -> Verdict:
+    def weigh(self, at: Position) -> Verdict:
         """See `CascadePolicy`."""
-        left = options_left(query, candidates, forecasts, steps, budget_nanousd)
+        left, steps, cost_weight_per_usd = at.left, at.steps, at.cost_weight_per_usd
         if not steps:
             return _begin(left, cost_weight_per_usd)
-        told = {one.card.id: forecast.quality for one, forecast in zip(candidates, forecasts, strict=True)}
+        told = {one.card.id: forecast.quality for one, forecast in zip(at.candidates, at.forecasts, strict=True)}
         scores = [answer_score(step, told.get(step.model, 0.0)) for step in steps]
         best = max(range(len(steps)), key=scores.__getitem__)
         if scores[best] >= self.threshold:

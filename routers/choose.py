@@ -36,6 +36,7 @@ def choose(
     excluded: Mapping[str, str] | None = None,
     multiplier: float = 1.0,
     allowance_nanousd: int | None = None,
+    explores: bool = True,
 ) -> Decision:
     """Rank the candidates and draw the one to call first; `ValueError` without candidates or on unequal lengths.
 
@@ -44,14 +45,12 @@ def choose(
     there is: then its default does. Candidates of exactly the winner's score, and endpoints of its model within
     `SAME_MODEL_TOLERANCE`, share the traffic by `endpoint.weight`. With probability `policy.exploration` another
     that keeps to the bounds is drawn instead, all equally likely; where the router goes on learning, who is worth a
-    try and costs at most `allowance_nanousd` more (see `routers.exploration`). `multiplier` of the cost weight is the
-    pace of a budget. Where cost counts, a model without a price is ranked as if a call cost as much as the dearest
+    try and costs at most `allowance_nanousd` more (see `routers.exploration`). Where not `explores` nobody is, as for a
+    request that a strategy answers: no single model can be judged by it. `multiplier` of the cost weight is the pace of
+    a budget. Where cost counts, a model without a price is ranked as if a call cost as much as the dearest
     candidate of known price; its logged cost stays 0 for unknown. One draw of `rng`.
     """
-    if not candidates:
-        raise ValueError("there is no candidate to choose from")
-    if len(candidates) != len(forecasts):
-        raise ValueError(f"{len(candidates)} candidates but {len(forecasts)} forecasts")
+    _check(candidates, forecasts)
     objective, tokens = policy.objective_of(query.category), query.features.tokens
     costs = [costs_of(tokens, one, told) for one, told in zip(candidates, forecasts, strict=True)]
     qualities, latencies = [told.quality for told in forecasts], [told.latency_ms for told in forecasts]
@@ -60,14 +59,17 @@ def choose(
     inside = _inside(short, len(scores))
     doubt = abstains(policy.router, objective, multiplier, tokens, candidates, forecasts, scores, inside)
     leaders = _leaders(candidates, scores, inside, doubt[0] if doubt else None)
-    tries = tried(policy, objective, forecasts, scores, costs, inside, leaders, allowance_nanousd)
-    shares = _propensities(candidates, inside, leaders, policy.exploration, tries)
+    share = policy.exploration if explores else 0.0
+    tries = tried(
+        share, policy.learning, objective, candidates, forecasts, scores, costs, inside, leaders, allowance_nanousd
+    )
+    shares = _propensities(candidates, inside, leaders, share, tries)
     ranking = _ranked(candidates, forecasts, *zip(*costs, strict=True), scores, shares)
     place = _draw(shares, rng.random())
     best = max(leaders, key=scores.__getitem__)
     outcome = [reason, _bounded(short, inside), doubt[1] if doubt else "", _paced(multiplier)]
     if place not in leaders:
-        outcome.append(_explored(ranking[place], ranking[best], policy.exploration))
+        outcome.append(_explored(ranking[place], ranking[best], share))
     elif doubt is None or len(leaders) > 1:
         outcome.append(_led(ranking[place], ranking, leaders, inside))
     return Decision(
@@ -81,6 +83,13 @@ def choose(
         excluded=dict(excluded or {}),
         extra_nanousd=0 if tries is None or place in leaders else extra_costs(costs, leaders)[place],
     )
+
+
+def _check(candidates: Sequence[Candidate], forecasts: Sequence[Forecast]) -> None:
+    if not candidates:
+        raise ValueError("there is no candidate to choose from")
+    if len(candidates) != len(forecasts):
+        raise ValueError(f"{len(candidates)} candidates but {len(forecasts)} forecasts")
 
 
 def _inside(short: Sequence[float] | None, count: int) -> Sequence[int]:

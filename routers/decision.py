@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,13 +36,17 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The routed question: last user text, features, embedding (shape [dim], unit norm) where one was needed."""
+    """The routed question: last user text, features, embedding (shape [dim], unit norm) where one was needed.
+
+    `facts` are those of `routers.inputs`, where they are known already.
+    """
 
     text: str
     features: Features
     category: str = "general"
     embedding: Embedding | None = None
     features_version: int = FEATURES_VERSION
+    facts: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

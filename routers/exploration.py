@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from policies.schema import Objective, Policy
-from routers.decision import Forecast
+from policies.schema import Learning, Objective
+from routers.decision import Candidate, Forecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,10 @@ def tried_shares(
 
 
 def tried(
-    policy: Policy,
+    share: float,
+    learning: Learning,
     objective: Objective,
+    candidates: Sequence[Candidate],
     forecasts: Sequence[Forecast],
     scores: Sequence[float],
     costs: Sequence[tuple[int, int]],
@@ -71,13 +73,15 @@ def tried(
 ) -> dict[int, float] | None:
     """Whom a request tries and with which probability, by place; None where the router does not go on learning.
 
-    `costs` are forecast costs at the median and the upper quantile, `inside` who keeps to the objective's bounds.
+    `share` of all requests may try, `costs` are forecast costs at the median and the upper quantile, `inside` who keeps
+    to the objective's bounds. Where there is an allowance, a model without a price is not tried: nobody knows what it
+    takes of it.
     """
     eagerness = forecasts[0].eagerness
     if eagerness is None:
         return None
-    safety = Safety(policy.exploration, policy.learning.within, objective.min_quality, allowance_nanousd)
-    if safety.share <= 0:
+    safety = Safety(share, learning.within, objective.min_quality, allowance_nanousd)
+    if share <= 0:
         return {}
     best = max(scores[place] for place in leaders)
     weight = objective.quality
@@ -87,7 +91,10 @@ def tried(
         [told.quality_low for told in forecasts],
         extra_costs(costs, leaders),
     )
-    return tried_shares(pool, [place for place in inside if place not in leaders], best, eagerness, safety)
+    others = [place for place in inside if place not in leaders]
+    if allowance_nanousd is not None:
+        others = [place for place in others if candidates[place].card.priced]
+    return tried_shares(pool, others, best, eagerness, safety)
 
 
 def extra_costs(costs: Sequence[tuple[int, int]], leaders: Collection[int]) -> list[int]:

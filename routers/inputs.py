@@ -58,7 +58,7 @@ def inputs_of(query: Query, dimensions: int) -> Inputs:
     if vector is None or len(vector) != dimensions:
         vector = np.zeros(dimensions, dtype=np.float32)
     features = query.features
-    facts = facts_of(query.text, features.tokens, features.code, features.tools)
+    facts = query.facts or facts_of(query.text, features.tokens, features.code, features.tools)
     return Inputs(
         np.asarray(vector, dtype=np.float32)[None],
         np.array([features.tokens], dtype=np.float32),

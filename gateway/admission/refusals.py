@@ -57,7 +57,8 @@ def _rate_message(limit: RateLimit | None, kind: Kind, tokens: int, retry_s: flo
 def budget_exceeded(budget: Budget | None, refused: Refused, cost_nanousd: int, now: float) -> BudgetExceeded:
     """The error for a call that may cost `cost_nanousd`; `now` is Unix time in seconds."""
     if budget is None:
-        return BudgetExceeded("A budget does not cover this call.", retry_after_s=refused.retry_after_s)
+        message = "A budget does not cover this call."
+        return BudgetExceeded(message, budget_id=refused.rule_id, retry_after_s=refused.retry_after_s)
     free = refused.free_nanousd
     message = (
         f"The {window_name(budget.window)} budget of {budget.scope.value} '{budget.scope_id}' does not cover this call:"
@@ -65,7 +66,7 @@ def budget_exceeded(budget: Budget | None, refused: Refused, cost_nanousd: int, 
         f" {usd(max(free, 0))} USD are free, and the call may cost up to {usd(cost_nanousd)} USD."
         f" {_reset(budget.window, refused.retry_after_s, now)} (budget {budget.id})"
     )
-    return BudgetExceeded(message, retry_after_s=refused.retry_after_s)
+    return BudgetExceeded(message, budget_id=budget.id, retry_after_s=refused.retry_after_s)
 
 
 def _reset(window: Window, retry_after_s: float | None, now: float) -> str:

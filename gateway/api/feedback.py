@@ -13,7 +13,7 @@ from gateway.admission.rules import Caller
 from gateway.api.admin.bodies import Body, described_body, read_json
 from gateway.api.raw import authenticate
 from gateway.errors import InvalidRequest, NotFound
-from gateway.ledger.feedback import Asked, Feedback, FeedbackStore
+from gateway.ledger.feedback import MOST_SOURCES, Asked, Feedback, FeedbackStore
 from gateway.state import Gateway
 
 PATH: Final = "/v1/feedback"
@@ -29,7 +29,7 @@ Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 class FeedbackBody(Body):
     """`request_id` is the answer's header x-request-id; give either `score` or `rating`.
 
-    Each `source` ("user", "tests", "judge") has one word on a request, and its last counts.
+    Each `source` ("user", "tests", "judge") has one word on a request, and its last counts; at most 8 of them.
     """
 
     request_id: str = Field(min_length=1, max_length=200, pattern=_NO_NUL)
@@ -59,6 +59,11 @@ async def give_feedback(request: Request) -> dict[str, Any]:
     comment = said.comment if said.comment and _keeps_words(gateway, asked) else None
     given = Feedback(said.request_id, said.source, score, caller.key_id, comment)
     at = await gateway.feedback.put(given)
+    if at is None:
+        raise InvalidRequest(
+            f"{MOST_SOURCES} other sources have judged this request, which is the most: judge again as one of them.",
+            param="source",
+        )
     return {
         "object": "feedback",
         "request_id": said.request_id,

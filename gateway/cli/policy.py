@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from getpass import getuser
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -66,15 +67,16 @@ def check(files: Annotated[list[Path], typer.Argument(help="Policy files.")], as
     """Check policy files against the schema and the catalogue; exits 2 on an error, 0 with warnings."""
     settings = settings_or_fail()
     catalogue = catalogue_of(settings)
+    load = partial(load_router, folders=(settings.artifact_folder,))
     report = []
     for path in files:
         policy = load_policy(path)
         try:
-            load_router(policy.router, (settings.artifact_folder,))
+            load(policy.router)
         except ValueError as error:
             fail(f"{path}: router: {error}")
         try:
-            plan_of(policy, (settings.artifact_folder,))
+            plan_of(policy, load)
         except ValueError as error:
             fail(f"{path}: {error}")
         report.append({"file": str(path), "sha256": policy.sha256(), "warnings": check_policy(policy, catalogue)})

@@ -22,6 +22,7 @@ from gateway.errors import (
     UnsupportedCapability,
     UpstreamAuth,
     UpstreamError,
+    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from gateway.providers.base import Target
@@ -67,12 +68,14 @@ class Dispatcher:
         """Open the endpoint that the lease was granted for, or the next ones while nothing has been sent to the client.
 
         Raises the last failure; a `RefusedUpstream` at once, since another endpoint would be asked the same wrong
-        question; `UpstreamTimeout` when the call's time is over.
+        question; `UpstreamTimeout` when the call's time is over, and where it was over before without asking anybody.
         """
         self.retries.budget.earn()
         deadline = Deadline(call.fallback.deadline_s, call.deadline)
         first = call.lease.place
         try:
+            if deadline.is_over:  # what is sent now would be cancelled in the loop's next turn, and may be charged for
+                raise UpstreamTimeout("The time was over before an endpoint could be asked.")
             if call.fallback.hedge_after_ms is not None or self._paused_s(call, first):
                 return await self._walk(call, deadline, None)
             # Nearly every call ends here, so nothing is laid out for failures before there is one.

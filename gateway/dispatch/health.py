@@ -113,10 +113,10 @@ class Health:
             loads.append(latency * (one.in_flight + 1))
         return loads
 
-    def states(self) -> dict[str, State]:
-        """Every endpoint's breaker, for metrics."""
+    def in_state(self, state: State) -> dict[str, float]:
+        """For metrics: of every endpoint that was called, 1 where its breaker is in this state, else 0."""
         now = self._now()
-        return {endpoint_id: seen.breaker.state(now) for endpoint_id, seen in self._seen.items()}
+        return {endpoint_id: float(seen.breaker.state(now) is state) for endpoint_id, seen in self._seen.items()}
 
     def adopt(self, paused: Mapping[str, float]) -> None:
         """What other workers say: the endpoints they have paused, in seconds left; all others they have not."""

@@ -127,11 +127,13 @@ def _outcome(row: Row[Any]) -> tuple[object, ...]:
 
 
 def _propensity(row: Row[Any]) -> float | None:
-    """Chance that this model was asked; None where no chance decided: it was named, or it stood in for another."""
-    attempts = row.attempts or [{}]
-    first = attempts[0].get("endpoint", row.endpoint)
-    drawn = row.propensity is not None and 0 < row.propensity <= 1
-    return row.propensity if drawn and row.router_kind != PINNED and first == row.endpoint else None
+    """Chance that this model was asked, at any of its endpoints; None where no chance decided: it was named, or it
+    stood in for another."""
+    drawn = row.decision[0].get("model") if row.decision else None
+    share = float(row.propensity or 0.0)
+    if row.router_kind == PINNED or row.model != drawn or share <= 0:
+        return None
+    return min(share, 1.0)  # a sum over endpoints may be a hair above
 
 
 def _asked(prompt: str | None) -> str:
@@ -249,6 +251,6 @@ async def _rows(engine: AsyncEngine, wanted: Wanted) -> AsyncIterator[Row[Any]]:
 
 
 _COLUMNS: Final = (
-    *("id", "at", "category", "model", "endpoint", "router_kind", "strategy", "propensity", "attempts", "features"),
+    *("id", "at", "category", "model", "endpoint", "router_kind", "strategy", "propensity", "decision", "features"),
     *("embedding", "embedder", "input_tokens", "output_tokens", "cost_nanousd", "total_ms", "prompt"),
 )

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import asking
@@ -21,18 +21,19 @@ from gateway.ledger.rows import clean
 from gateway.ledger.tables import api_key, feedback, request_log
 
 TIMEOUT_S: Final = 2.0
+# Of one request: enough for users, tests and judges, too few to fill a table by naming ever new ones.
+MOST_SOURCES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """`score` is 0..1; `key_id` is who said it, `at` Unix seconds."""
+    """`score` is 0..1; `key_id` is who said it."""
 
     request_id: str
     source: str
     score: float
     key_id: str
     comment: str | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,14 @@ class FeedbackStore:
                 row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else Asked(*row)
 
-    async def put(self, given: Feedback) -> float:
-        """Keep it in place of what this source said of the request before; gives the time it was kept at."""
+    async def put(self, given: Feedback) -> float | None:
+        """Keep it in place of what this source said of the request before; gives the time it was kept at (Unix
+        seconds), None where it was not, since `MOST_SOURCES` others had their say."""
         at = self._now()
+        request_id, source = clean(given.request_id), clean(given.source)
         values = {
-            "request_id": clean(given.request_id),
-            "source": clean(given.source),
+            "request_id": request_id,
+            "source": source,
             "at": at,
             "score": given.score,
             "key_id": given.key_id,
@@ -81,16 +84,16 @@ class FeedbackStore:
         said = insert(feedback).values(**values)
         with asking():
             async with asyncio.timeout(self._timeout_s), writing(self._engine).begin() as connection:
+                if await _others(connection, request_id, source) >= MOST_SOURCES:
+                    return None
                 await connection.execute(
                     said.on_conflict_do_update(index_elements=["request_id", "source"], set_=newer)
                 )
         return at
 
-    async def since(self, at: float, limit: int) -> list[Feedback]:
-        """What was said at `at` or later, oldest first: for those who learn from it as it comes."""
-        said = feedback.c
-        wanted = select(feedback).where(said.at >= at).order_by(said.at, said.request_id, said.source).limit(limit)
-        with asking():
-            async with asyncio.timeout(self._timeout_s), self._engine.connect() as connection:
-                rows = (await connection.execute(wanted)).all()
-        return [Feedback(row.request_id, row.source, row.score, row.key_id, row.comment, row.at) for row in rows]
+
+async def _others(connection: AsyncConnection, request_id: str, source: str) -> int:
+    """How many other sources have judged the request; whoever judges it at the same time waits."""
+    await connection.execute(select(request_log.c.id).where(request_log.c.id == request_id).with_for_update())
+    judged = (feedback.c.request_id == request_id) & (feedback.c.source != source)
+    return int(await connection.scalar(select(func.count()).select_from(feedback).where(judged)) or 0)

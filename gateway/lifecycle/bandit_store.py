@@ -6,8 +6,10 @@ Knows no router but by the context that it gives to an embedding; must not know 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import time
 from typing import Any, Final, Protocol
 
@@ -49,7 +51,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many feedbacks were learned, and up to which time they were said (Unix seconds)."""
+    """How many feedbacks were learned, and that none is left that was said before `upto` (Unix seconds)."""
 
     learned: int
     upto: float
@@ -70,19 +72,21 @@ class BanditStore:
         A score that was changed is learned anew in place of the old one. Sums and the note of what is in them change
         together or not at all.
         """
-        oldest = self._now() - _HALF_LIVES * max(one.half_life_s for one in learners.values())
+        began = self._now()
+        oldest = began - _HALF_LIVES * max(one.half_life_s for one in learners.values())
         wanted = _unlearned(since, oldest)
         with asking():
             async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
                 waiting = (await connection.execute(wanted)).all()
             if not waiting:
-                return Progress(0, since, more=False)
+                return Progress(0, max(since, began), more=False)
             async with asyncio.timeout(TIMEOUT_S), writing(self._engine).begin() as connection:
                 await self._queue(connection)
                 rows = (await connection.execute(wanted)).all()
                 learned = await self._take_in(connection, rows, learners)
-        upto = float(waiting[-1].said_at)
-        return Progress(learned, upto, more=len(waiting) == BATCH_ROWS)
+        if len(waiting) < BATCH_ROWS:
+            return Progress(learned, max(since, began), more=False)
+        return Progress(learned, float(waiting[-1].said_at), more=True)
 
     async def read(self, learner: str, after: int) -> tuple[int, dict[str, Tally]]:
         """The sums that changed since a revision, by model, and the newest revision."""
@@ -107,13 +111,16 @@ class BanditStore:
     ) -> int:
         taught: dict[tuple[str, str], list[Tally]] = {}
         notes: list[dict[str, Any]] = []
+        known = await _learned(connection, {row.request_id for row in rows})
         for row in rows:
-            learner = learners.get(row.learner or "") if row.learned is not None else _learner_of(row, learners)
-            if learner is None:
+            learner = _learner_of(row, learners)
+            if learner is None or not math.isfinite(row.score):
                 continue
-            heard = _lesson(row, learner)
+            scores = known.setdefault(row.request_id, {})
+            heard = _lesson(row, learner, scores)
             if heard is not None:
                 taught.setdefault((learner.learner, str(row.model)), []).append(heard)
+            scores[row.source] = row.score
             notes.append(
                 {
                     "request_id": row.request_id,
@@ -163,8 +170,6 @@ def _unlearned(since: float, oldest: float) -> Select[Any]:
             log.decision,
             log.embedding,
             log.embedder,
-            learned.score.label("learned"),
-            learned.learner,
         )
         .select_from(feedback.join(request_log, log.id == said.request_id).outerjoin(bandit_lesson, same))
         .where(
@@ -189,15 +194,32 @@ def _learner_of(row: Row[Any], learners: Mapping[str, Learner]) -> Learner | Non
     return learners.get(str(_entry(row).get("learner")))
 
 
-def _lesson(row: Row[Any], learner: Learner) -> Tally | None:
-    """What the feedback adds to the sums; the difference where an older word on it was learned."""
-    before = _entry(row).get("prior_quality")
-    if before is None:
+async def _learned(connection: AsyncConnection, request_ids: Collection[str]) -> dict[str, dict[str, float]]:
+    """The scores that are in the sums, by request and source."""
+    table = bandit_lesson.c
+    wanted = select(table.request_id, table.source, table.score).where(table.request_id.in_(request_ids))
+    found: dict[str, dict[str, float]] = {}
+    for row in (await connection.execute(wanted)).all():
+        found.setdefault(row.request_id, {})[row.source] = row.score
+    return found
+
+
+def _lesson(row: Row[Any], learner: Learner, scores: Mapping[str, float]) -> Tally | None:
+    """What the feedback adds to the sums; `scores` of the same request, by source, are in them.
+
+    A request teaches the mean of what its sources say, once, however many they are: a further word on it, or another
+    word of the same source, adds what it changes of that mean. None where the sums would be no numbers any more.
+    """
+    foretold = _entry(row).get("prior_quality")
+    if foretold is None:
         return None
     embedding = None
     if row.embedding is not None and row.embedder == learner.embedder:
         embedding = np.frombuffer(row.embedding, dtype=np.float16).astype(np.float32)
     context = learner.context_of(embedding)
-    if row.learned is None:
-        return lesson(context, row.score - before, row.at)
-    return Tally(row.at, 0.0, np.zeros((len(context), len(context))), (row.score - row.learned) * context)
+    mean = fmean({**scores, row.source: row.score}.values())
+    if not math.isfinite(foretold) or not np.isfinite(context).all():
+        return None
+    if not scores:
+        return lesson(context, mean - foretold, row.at)
+    return Tally(row.at, 0.0, np.zeros((len(context), len(context))), (mean - fmean(scores.values())) * context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from policies.errors import PolicyError, Problem
 from policies.schema import Policy, RouterSpec
 from routers.base import Router
 from routers.find import load_router
+from routers.kinds.bandit import Bandit
 from routers.learned import LearnedRouter
 
 log = logging.getLogger(__name__)
@@ -67,14 +68,14 @@ def activate(policy: Policy, source: str, fleet: Fleet, artifacts: Artifacts) ->
         router,
         Categoriser(policy),
         _targets(policy, fleet),
-        _plan(policy, source, artifacts.folders),
+        _plan(policy, source, artifacts),
         router.artifact.sha256 if isinstance(router, LearnedRouter) else None,
     )
 
 
-def _plan(policy: Policy, source: str, folders: Sequence[Path]) -> Plan | None:
+def _plan(policy: Policy, source: str, artifacts: Artifacts) -> Plan | None:
     try:
-        return plan_of(policy, folders)
+        return plan_of(policy, artifacts.router)
     except ValueError as error:
         raise PolicyError([Problem(source, None, "strategy", str(error), "correct the [strategy] table")]) from error
 
@@ -111,7 +112,12 @@ class PolicyStore:
 
     def activate(self, policy: Policy, source: str) -> ActivePolicy:
         """A policy with its parts, not in force yet; `PolicyError` where one of them can't be built."""
-        return activate(policy, source, self._fleet, self._artifacts)
+        made = activate(policy, source, self._fleet, self._artifacts)
+        if isinstance(made.router, Bandit):
+            for old in self._active.values():
+                if isinstance(old.router, Bandit):
+                    made.router.go_on_from(old.router)
+        return made
 
     def rebind(self) -> None:
         """Take the fleet's endpoints anew, after some were enabled, disabled or given another key."""

@@ -7,7 +7,8 @@ away nothing is taken, and so nothing is tried once that is spent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import time
 from typing import Final
 
@@ -17,8 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import asking
+from gateway.ledger.record import Record
 from gateway.ledger.tables import exploration_spend
 from policies.schema import Policy
+from routers.decision import Decision
 
 TIMEOUT_S: Final = 2.0
 # A day's allowance is taken in so many parts; a single try can cost two of them at most.
@@ -45,6 +48,19 @@ class Purse:
         """A try was decided on; it was asked beforehand whether there is enough."""
         self._left[policy] = (self._today(), self.left(policy) - nanousd)
 
+    @contextmanager
+    def trying(self, decision: Decision, record: Record) -> Iterator[None]:
+        """While a decision is carried out: its try is paid for at once, and given back where no endpoint of its model
+        was called after all; what another day gave is gone."""
+        policy, nanousd, day = decision.policy_name, decision.extra_nanousd, self._today()
+        if nanousd:
+            self.spend(policy, nanousd)
+        try:
+            yield
+        finally:
+            if nanousd and day == self._today() and not _tried(decision, record):
+                self.spend(policy, -nanousd)
+
     async def refill(self, policies: Iterable[Policy]) -> None:
         """Take another part for each policy that tries and has less than one in hand. Raises `DatabaseUnavailable`."""
         for policy in policies:
@@ -70,3 +86,10 @@ class Purse:
 
     def _today(self) -> int:
         return int(self._now()) // _DAY_S
+
+
+def _tried(decision: Decision, record: Record) -> bool:
+    """Whether any endpoint of the chosen model was called, with whatever outcome."""
+    model = decision.chosen.candidate.card.id
+    called = {one["endpoint"] for one in record.attempts if one["outcome"] != "budget"}
+    return any(one.candidate.card.id == model and one.candidate.endpoint.id in called for one in decision.ranking)

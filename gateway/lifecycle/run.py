@@ -34,6 +34,7 @@ async def start(gateway: Gateway) -> None:
         gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
     gateway.tasks.append(asyncio.create_task(gateway.changes.run()))
     gateway.tasks.append(asyncio.create_task(_learn(gateway)))
+    await _recall(gateway)
     gateway.tasks.append(asyncio.create_task(gateway.learning.run()))
     if gateway.shared_health is not None:
         await gateway.shared_health.start()
@@ -93,6 +94,14 @@ async def _learn(gateway: Gateway) -> None:
         await gateway.estimates.seed(gateway.engine, gateway.fleet.models())
     except DatabaseUnavailable as error:
         log.warning("estimates begin without the ledger's memory: %s", error)
+
+
+async def _recall(gateway: Gateway) -> None:
+    """No request is decided by a bandit that has not read yet what was learned; without a database it learns later."""
+    try:
+        await gateway.learning.recall()
+    except DatabaseUnavailable as error:
+        log.warning("bandits begin without what was learned: %s", error)
 
 
 async def _load_policies(gateway: Gateway) -> None:

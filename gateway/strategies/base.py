@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -15,8 +14,12 @@ from gateway.strategies.signals import Signals
 from gateway.wire.chat_reply import ChatReply
 from gateway.wire.chat_request import ChatRequest
 from policies.catalogue import ModelCard
-from policies.schema import StrategySpec
+from policies.schema import RouterSpec, StrategySpec
+from routers.base import Router
 from routers.decision import Forecast, Query, Ranked
+
+# What a [router] table names, loaded; `ValueError` where it can't be, or does not fit this gateway.
+LoadRouter = Callable[[RouterSpec], Router]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ class Panel(Protocol):
 
     @property
     def calls_left(self) -> int:
-        """Calls that may still be made; 0 once budgets or limits have refused one."""
+        """Calls that may still be made; 0 once budgets or limits have refused one, or the time is over."""
 
     @property
     def refusal(self) -> str:
@@ -145,8 +148,8 @@ class Strategy(Protocol):
     kind: ClassVar[str]
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
-        """Build from a `[strategy]` table, artifacts looked for in `folders`, too; `ValueError` names a wrong key."""
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
+        """Build from a `[strategy]` table; `load` reads what was trained. `ValueError` names a wrong key."""
 
     def unfit(self, request: ChatRequest, seats: Sequence[Seat]) -> str | None:
         """Why one plain call is made for this request instead, as half a sentence; None where the strategy fits."""

@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
 from gateway.strategies.asking import LEAST_QUOTED_TOKENS, among, fitted, quoted, sample_asks, seat_of, why_not_texts
-from gateway.strategies.base import Ask, Call, NobodyAnswered, Panel, Seat, Told
+from gateway.strategies.base import Ask, Call, LoadRouter, NobodyAnswered, Panel, Seat, Told
 from gateway.wire.chat_edit import for_judging
 from gateway.wire.chat_request import ChatRequest
 from policies.schema import StrategySpec
@@ -40,7 +39,7 @@ class BestOfN:
         self._spec = spec
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
         """Takes `n`, `models`, `temperature`, `scorer`, `judge` and `answer_tokens`."""
         return cls(spec)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, Self
 
 from gateway.strategies.asking import among
-from gateway.strategies.base import Ask, Call, NobodyAnswered, Panel, Seat, Told
+from gateway.strategies.base import Ask, Call, LoadRouter, NobodyAnswered, Panel, Seat, Told
 from gateway.strategies.finals import final_of
 from gateway.strategies.tally import lead_of
 from gateway.wire.chat_edit import as_whole, with_logprobs
@@ -20,7 +19,6 @@ from gateway.wire.chat_request import ChatRequest
 from policies.schema import RouterSpec, StrategySpec
 from routers.cascade_policy import CascadePolicy, Step, ThresholdCascade, Verdict, answer_score
 from routers.decision import Query
-from routers.find import load_router
 from routers.kinds.cascade import Cascade as TrainedCascade
 
 
@@ -36,11 +34,11 @@ class Cascade:
         self._needs_embedding = needs_embedding
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
         """Takes `models`, `artifact`, and without one `threshold`; `ValueError` where the artifact is of no use."""
         if spec.artifact is None:
             return cls(spec, ThresholdCascade(spec.threshold, spec.max_calls), needs_embedding=False)
-        found = load_router(RouterSpec(kind=TrainedCascade.kind, artifact=spec.artifact), folders)
+        found = load(RouterSpec(kind=TrainedCascade.kind, artifact=spec.artifact))
         if not isinstance(found, TrainedCascade):
             raise ValueError(f"the artifact '{spec.artifact}' is no cascade's: train one with --kind cascade")
         return cls(spec, found.policy, needs_embedding=True)

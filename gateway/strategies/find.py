@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 
 from gateway import strategies as folder
 from gateway.dispatch.effort import EffortRule
-from gateway.strategies.base import Strategy
+from gateway.strategies.base import LoadRouter, Strategy
 from policies.schema import CategoryRule, Policy, StrategySpec
 
 # What a policy does that says nothing: one call, with the fallbacks of dispatch. It is no file, since nothing is done.
@@ -56,19 +55,19 @@ def strategy_class(kind: str) -> type[Strategy]:
     return found
 
 
-def plan_of(policy: Policy, folders: Sequence[Path] = ()) -> Plan | None:
-    """What a policy does beside single calls, None for nothing; artifacts are looked for in `folders`, too.
+def plan_of(policy: Policy, load: LoadRouter) -> Plan | None:
+    """What a policy does beside single calls, None for nothing; `load` reads what was trained.
 
     `ValueError` says which table can't be used.
     """
-    usual = _tactics(policy, None, folders)
-    special = {rule.name: _tactics(policy, rule, folders) for rule in policy.category}
+    usual = _tactics(policy, None, load)
+    special = {rule.name: _tactics(policy, rule, load) for rule in policy.category}
     if all(one.strategy is None and one.effort is None for one in (usual, *special.values())):
         return None
     return Plan(usual, special)
 
 
-def _tactics(policy: Policy, rule: CategoryRule | None, folders: Sequence[Path]) -> Tactics:
+def _tactics(policy: Policy, rule: CategoryRule | None, load: LoadRouter) -> Tactics:
     spec = policy.strategy if rule is None or rule.strategy is None else rule.strategy
     level = policy.effort.reasoning_effort if rule is None or rule.reasoning_effort is None else rule.reasoning_effort
     effort = None if level is None else EffortRule(level, policy.effort.low_above, policy.effort.high_below)
@@ -76,9 +75,7 @@ def _tactics(policy: Policy, rule: CategoryRule | None, folders: Sequence[Path])
         spec = spec.model_copy(update={"artifact": policy.router.artifact})
     where = f"category '{rule.name}'" if rule is not None and rule.strategy is not None else "strategy"
     try:
-        return Tactics(
-            spec, None if spec.kind == SINGLE else strategy_class(spec.kind).from_spec(spec, folders), effort
-        )
+        return Tactics(spec, None if spec.kind == SINGLE else strategy_class(spec.kind).from_spec(spec, load), effort)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import ClassVar, Self
 
 from gateway.strategies.asking import (
@@ -19,7 +18,7 @@ from gateway.strategies.asking import (
     seat_of,
     why_not_texts,
 )
-from gateway.strategies.base import Ask, Call, NobodyAnswered, Panel, Seat, Told
+from gateway.strategies.base import Ask, Call, LoadRouter, NobodyAnswered, Panel, Seat, Told
 from gateway.wire.chat_edit import as_whole, with_note
 from gateway.wire.chat_request import ChatRequest
 from policies.schema import StrategySpec
@@ -43,7 +42,7 @@ class Fuse:
         self._spec = spec
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
         """Takes `n`, `models`, `aggregator` and `answer_tokens`; `ValueError` where `max_calls` leaves no room."""
         if spec.max_calls < 3:
             raise ValueError("kind 'fuse' needs max_calls of at least 3: two experts and the aggregator")

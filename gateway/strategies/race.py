@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import ClassVar, Self
 
 from gateway.strategies.asking import among
-from gateway.strategies.base import Ask, Call, NobodyAnswered, Panel, Seat, Told
+from gateway.strategies.base import Ask, Call, LoadRouter, NobodyAnswered, Panel, Seat, Told
 from gateway.wire.chat_request import ChatRequest
 from policies.schema import StrategySpec
 
@@ -25,7 +24,7 @@ class Race:
         self._spec = spec
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
         """Takes `n` and `models`."""
         return cls(spec)
 

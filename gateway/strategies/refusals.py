@@ -8,6 +8,7 @@ a verb of helping or telling, so that stories, quotations and "I can't believe i
 from __future__ import annotations
 
 import re
+from functools import cache
 
 # An apology or a courtesy may come first; what refuses must begin within this many characters.
 WINDOW_CHARS = 320
@@ -74,14 +75,19 @@ _SORRY = (
     r"|申し訳(?:ございません|ありません)(?:が)?[^\w]{0,3}|죄송(?:합니다|하지만)[^\w]{0,3}"
     r"|آسف[^\w]{1,3}|عذرا[^\w]{0,3}|(?:मुझे )?(?:खेद|क्षमा)[^।]{0,20}[^\w]{1,3})"
 )
-_REFUSES = re.compile("|".join(f"(?:{one.format(sorry=_SORRY)})" for one in _PATTERNS), re.IGNORECASE)
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "*": None, "_": None, "#": None, '"': None})
 
 
 def is_refusal(text: str) -> bool:
     """Whether an answer refuses: its first sentence, or the one after a short opening, declines to help."""
     start = " ".join(text[:WINDOW_CHARS].translate(_APOSTROPHES).split())
-    return any(_REFUSES.match(sentence) for sentence in _openings(start))
+    return any(_refuses().match(sentence) for sentence in _openings(start))
+
+
+@cache
+def _refuses() -> re.Pattern[str]:
+    """Compiled when it is first needed: it takes longer than all else at a gateway's start, and most need it never."""
+    return re.compile("|".join(f"(?:{one.format(sorry=_SORRY)})" for one in _PATTERNS), re.IGNORECASE)
 
 
 def _openings(start: str) -> list[str]:

@@ -40,12 +40,14 @@ _REFUSALS = (BudgetExceeded, RateLimited, BudgetStoreUnavailable)
 @dataclass(frozen=True, slots=True)
 class Means:
     """What the pipeline lends: a call admitted and dispatched, its settlement, a model's endpoints in the order in
-    which they should be called, an embedding."""
+    which they should be called, an embedding; `deadline` is the event loop's time by which the answer must have begun,
+    for all calls together."""
 
     open: Callable[[ChatRequest, Incoming, Query, Sequence[Ranked]], Awaitable[Answer]]
     settle: Callable[[Answer], None]
     balance: Callable[[Sequence[Ranked]], Sequence[Ranked]]
     embed: Callable[[str], Awaitable[Vector | None]]
+    deadline: float
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ class Sitting:
     @property
     def calls_left(self) -> int:
         """See `Panel`."""
-        return 0 if self.refusal else self._room
+        return 0 if self.refusal or self._is_late else self._room
 
     async def ask(self, ask: Ask) -> Call:
         """See `Panel`."""
@@ -126,18 +128,21 @@ class Sitting:
 
     async def vectors(self, texts: Sequence[str]) -> list[Vector] | None:
         """See `Panel`."""
-        found = [await self._means.embed(text) for text in texts]
+        found = await asyncio.gather(*map(self._means.embed, texts))
         known = [one for one in found if one is not None]
         return known if len(known) == len(found) else None
 
     # what the pipeline sees
 
     async def fall_back(self, failed: NobodyAnswered) -> Told:
-        """One plain call of whoever was not asked yet, in the decision's order; raises the error of the first call
-        where nobody is left, or this call fails, too."""
-        asked = {part.call.model for part in self._parts}
-        order = tuple(ranked for seat in self.seats if seat.card.id not in asked for ranked in seat.order)
-        if not order or not self._room:
+        """One plain call of whoever was not asked yet and fits what may still be spent, in the decision's order; raises
+        the error of the first call where nobody is left, and this call's own where it fails, too."""
+        asked, left = {part.call.model for part in self._parts}, self.budget_left_nanousd
+        seats = [seat for seat in self.seats if seat.card.id not in asked]
+        if left is not None:  # dispatch may go through them all
+            seats = [seat for seat in seats if worst_nanousd(self.query.features, seat.card) <= left]
+        order = tuple(ranked for seat in seats for ranked in seat.order)
+        if not order or not self._room or self._is_late:
             raise failed.error
         call = await self.ask(Ask("fallback", Seat(order), self.request, self.query))
         if call.error is not None:
@@ -147,16 +152,12 @@ class Sitting:
     async def choose(self, told: Told) -> Answer:
         """This one's answer the client gets; streams that have begun beside it are ended."""
         self._told = told
-        chosen: Answer | None = None
-        for part in self._parts:
-            if part.answer is None:
-                continue
-            if part.call is told.call:
-                chosen = part.answer
-            elif not part.settled:
-                await self._drop(part)
+        chosen = next((part.answer for part in self._parts if part.call is told.call), None)
         if chosen is None:
             raise ValueError("a strategy told of a call that has no answer")
+        for part in self._parts:
+            if part.answer is not chosen:
+                await self._drop(part)
         return chosen
 
     def body(self, answer: Answer) -> bytes:
@@ -180,8 +181,7 @@ class Sitting:
     async def give_up(self) -> None:
         """End what still runs, after a failure or when the client has left."""
         for part in self._parts:
-            if part.answer is not None and not part.settled:
-                await self._drop(part)
+            await self._drop(part)
         self.conclude()
 
     def conclude(self) -> None:
@@ -199,6 +199,9 @@ class Sitting:
             record.reasoning_tokens, record.audio_tokens = sums.reasoning_tokens, sums.audio_tokens
             record.images, record.usage_estimated = sums.images, sums.estimated
             record.cost_nanousd, record.reserved_nanousd = sums.cost_nanousd, sums.reserved_nanousd or None
+        for part in self._parts:  # an answer knows its `whole`: ended ones are let go of, lest it be a cycle
+            if part.settled or record.status:
+                part.answer = None
 
     def _note_lost(self) -> None:
         """Calls that were ended because another one's answer was taken are told from those whose client has left."""
@@ -228,6 +231,12 @@ class Sitting:
     def _room(self) -> int:
         return self._spec.max_calls - len(self._parts)
 
+    @property
+    def _is_late(self) -> bool:
+        """Whether the time of all calls is over. A first one is begun even then: its failure is what the client is
+        told."""
+        return bool(self._parts) and asyncio.get_running_loop().time() >= self._means.deadline
+
     def _begun(self, ask: Ask) -> _Part:
         if self._room <= 0:
             raise ValueError(f"more than {self._spec.max_calls} calls of one request")
@@ -247,7 +256,7 @@ class Sitting:
             part.answer = await self._means.open(ask.request, incoming, ask.query, order)
             part.answer.whole = self
             if not part.answer.opened.reply.stream:
-                self._read(part, part.answer)
+                await self._read(part, part.answer)
         except _REFUSALS as error:
             call.error = error
             self.refusal = f"No further call was made: {error.message}"
@@ -262,9 +271,12 @@ class Sitting:
                 part.record.status, part.record.error_code = call.error.http_status, call.error.detail()["code"]
         return call
 
-    def _read(self, part: _Part, answer: Answer) -> None:
+    async def _read(self, part: _Part, answer: Answer) -> None:
         call = part.call
-        self._settle(part, answer)
+        try:
+            self._settle(part, answer)
+        finally:
+            await answer.opened.reply.frames.aclose()
         reply = read_reply(answer.opened.first)
         if not reply.choices:
             raise UpstreamBroken("The upstream's answer has no choice.")
@@ -274,18 +286,16 @@ class Sitting:
         call.signals = signals_of(reply, answer.opened.ranked.forecast, call.output_tokens)
         call.reply = reply
 
-    def _settle(self, part: _Part, answer: Answer) -> None:
-        if not part.settled:
-            part.settled = True
-            self._means.settle(answer)
-
     async def _drop(self, part: _Part) -> None:
         """End a stream that nobody reads."""
-        answer = part.answer
-        if answer is not None:
-            self._settle(part, answer)
+        if part.answer is not None and not part.settled:
+            self._settle(part, part.answer)
             part.record.status, part.record.error_code = 499, "cancelled"
-            await answer.opened.reply.frames.aclose()
+            await part.answer.opened.reply.frames.aclose()
+
+    def _settle(self, part: _Part, answer: Answer) -> None:
+        part.settled = True
+        self._means.settle(answer)
 
     def _check_limit(self, part: _Part) -> None:
         """What the policy lets a request cost holds for all of its calls together, each at its worst."""

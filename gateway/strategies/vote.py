@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, Self
 
 from gateway.strategies.asking import among, sample_asks, why_not_texts
-from gateway.strategies.base import Call, NobodyAnswered, Panel, Seat, Told
+from gateway.strategies.base import Call, LoadRouter, NobodyAnswered, Panel, Seat, Told
 from gateway.strategies.finals import final_of
 from gateway.strategies.tally import is_decisive, lead_of, votes_needed
 from gateway.wire.chat_request import ChatRequest
@@ -29,7 +28,7 @@ class Vote:
         self._spec = spec
 
     @classmethod
-    def from_spec(cls, spec: StrategySpec, folders: Sequence[Path] = ()) -> Self:
+    def from_spec(cls, spec: StrategySpec, load: LoadRouter) -> Self:
         """Takes `n`, `models`, `temperature` and `confidence`."""
         return cls(spec)
 

@@ -177,6 +177,11 @@ class Bandit(LearnedRouter):
         self._count = sum(one.count for one in self._state.values())
         self._pools: dict[tuple[str, ...], _Learned] = {}
 
+    def go_on_from(self, other: Bandit) -> None:
+        """Forecast from the other's sums, if they are of the same learner."""
+        if other.learner == self.learner:
+            self._state, self._count, self._pools = other._state, other._count, {}
+
     @property
     def half_life_s(self) -> float:
         """In which a feedback loses half its weight."""

@@ -9,6 +9,7 @@ import pytest
 from gateway.strategies.base import NobodyAnswered, Strategy, Told
 from gateway.strategies.find import strategies, strategy_class
 from policies.schema import StrategySpec
+from routers.find import load_router
 from tests.unit.gateway.dispatch.calls import chat
 from tests.unit.gateway.strategies.panels import DOWN, FakePanel, seat
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
 def made(kind: str, **spec: Any) -> Strategy:
-    return strategy_class(kind).from_spec(StrategySpec.model_validate({"kind": kind, **spec}))
+    return strategy_class(kind).from_spec(StrategySpec.model_validate({"kind": kind, **spec}), load_router)
 
 
 def panel(says: Any, most: int = 4, stream: bool = False) -> FakePanel:

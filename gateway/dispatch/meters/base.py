@@ -53,10 +53,6 @@ class Meter(Protocol):
     def running_cost_nanousd(self) -> int:
         """What the call has cost so far: the prompt, and somewhat more output than was seen. Cheap at every frame."""
 
-    @property
-    def reported_model(self) -> str | None:
-        """The model that the upstream says has answered."""
-
     def whole(self, body: bytes) -> bytes:
         """Meter a whole answer; the same body with its cost. `UpstreamBroken` for what is no answer."""
 

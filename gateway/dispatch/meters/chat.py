@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.dispatch.meters.base import Usage, price, shown_cost
-from gateway.dispatch.meters.chat_wire import UNREADABLE, ChoiceReader, event_fields, fields_of, head_of, read_usage
+from gateway.dispatch.meters.base import Usage, price
+from gateway.dispatch.meters.chat_wire import ChoiceReader, event_fields, fields_of, head_of, read_usage, usage_fields
 from gateway.dispatch.meters.spoken import Spoken
 from gateway.errors import UpstreamBroken
 from gateway.wire.sse import DONE, event
@@ -24,7 +24,6 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]{1,40})"')
 _LAST_NULL = re.compile(rb',"usage":null((?:,"[^"\\]*+":"[^"\\]*+")*+\}\n\n)')
 _LONGER_THAN_AN_END = 32
 _NO_CHOICES = (b"[]", b"null")
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 
 class ChatMeter:
@@ -62,12 +61,6 @@ class ChatMeter:
         self.done = False
 
     @property
-    def reported_model(self) -> str | None:
-        model = head_of(self._last).get("model")
-        named = msgspec.json.decode(model) if model is not None else None
-        return named if isinstance(named, str) else None
-
-    @property
     def running_cost_nanousd(self) -> int:
         if self.done:
             return self.settle().cost_nanousd
@@ -81,10 +74,9 @@ class ChatMeter:
         fields = fields_of(body, "choices")
         if found := _FINISH.search(body):
             self.finish_reason = found.group(1).decode(errors="replace")
-        self._last = event(body)
         self.done = True
         if not self._take(fields.get("usage")):
-            self._spoken.hear(self._last)
+            self._spoken.hear(event(body))
         fields["usage"] = self._usage_shown(fields.get("usage"))
         return msgspec.json.encode(fields)
 
@@ -192,23 +184,13 @@ class ChatMeter:
 
 
 def usage_shown(raw: Raw | None, usage: Usage, card: ModelCard) -> Raw:
-    """The upstream's usage object with our `cost` in it; one of our own, marked as estimated, where there was none.
-
-    A cost that the upstream names itself (OpenRouter) is what it charges the operator for, in its own units: it is
-    shown beside ours as `upstream_cost`, and never believed.
-    """
-    try:
-        fields: dict[str, Any] = dict(_OBJECT.decode(raw)) if raw is not None else {}
-    except UNREADABLE:
-        fields = {}
-    if usage.estimated:
-        total = usage.input_tokens + usage.output_tokens
-        fields |= {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
-        fields |= {"total_tokens": total, "estimated": True}
-    if "cost" in fields:
-        fields["upstream_cost"] = fields["cost"]
-    fields["cost"] = shown_cost(usage, card)
-    return Raw(msgspec.json.encode(fields))
+    """What clients see as usage; see `usage_fields`."""
+    counted = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    return Raw(msgspec.json.encode(usage_fields(raw, usage, card, counted)))
 
 
 METER = ChatMeter

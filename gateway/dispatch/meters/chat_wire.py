@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from gateway.dispatch.meters.base import Usage
+from gateway.dispatch.meters.base import Usage, shown_cost
 from gateway.errors import UpstreamBroken
 from gateway.wire.sse import payload_of
+from policies.catalogue import ModelCard
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -155,6 +156,23 @@ def fields_of(body: bytes, required: str) -> dict[str, Raw]:
     if required not in fields:
         raise UpstreamBroken(f"The upstream's answer has no '{required}'.")
     return fields
+
+
+def usage_fields(raw: Raw | None, usage: Usage, card: ModelCard, counted: Mapping[str, Any]) -> dict[str, Any]:
+    """The upstream's usage object with our `cost` in it; with what we `counted`, where it has told too little.
+
+    A cost that the upstream names itself (OpenRouter) is what it charges the operator for, in its own units: it is
+    shown beside ours as `upstream_cost`, and never believed.
+    """
+    try:
+        fields: dict[str, Any] = dict(_FIELDS.decode(raw or b"{}"))
+    except UNREADABLE:
+        fields = {}
+    if usage.estimated:
+        fields |= {**counted, "estimated": True}
+    if "cost" in fields:
+        fields["upstream_cost"] = fields["cost"]
+    return fields | {"cost": shown_cost(usage, card)}
 
 
 def event_fields(text: bytes) -> dict[str, Raw]:

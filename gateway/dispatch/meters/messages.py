@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.dispatch.meters.base import Usage, price, shown_cost
-from gateway.dispatch.meters.chat_wire import UNREADABLE, event_fields, fields_of
+from gateway.dispatch.meters.base import Usage, price
+from gateway.dispatch.meters.chat_wire import UNREADABLE, event_fields, fields_of, usage_fields
 from gateway.dispatch.meters.spoken import Spoken
 from gateway.errors import UpstreamBroken
 from gateway.wire.messages_events import named_event
@@ -22,7 +22,6 @@ from policies.catalogue import ModelCard
 _EVENT = msgspec.json.Decoder(Event)
 _MESSAGE = msgspec.json.Decoder(Message)
 _USAGE = msgspec.json.Decoder(MessagesUsage)
-_FIELDS = msgspec.json.Decoder(dict[str, Raw])
 # Events that are more than another piece of a block.
 _TELLING = (b'"message_', b'"content_block_start"', b'"content_block_stop"')
 
@@ -36,8 +35,6 @@ class MessagesMeter:
     __slots__ = (
         "_at",
         "_card",
-        "_cut",
-        "_model",
         "_open_block",
         "_prompt_tokens",
         "_spoken",
@@ -55,14 +52,8 @@ class MessagesMeter:
         self._told: MessagesUsage | None = None
         self._told_all = False  # whether the output's count is final
         self._open_block: int | None = None
-        self._model: str | None = None
-        self._cut = False
         self.finish_reason: str | None = None
         self.done = False
-
-    @property
-    def reported_model(self) -> str | None:
-        return self._model
 
     @property
     def running_cost_nanousd(self) -> int:
@@ -75,14 +66,13 @@ class MessagesMeter:
     def whole(self, body: bytes) -> bytes:
         fields = fields_of(body, "content")
         self.done = True
-        self._model, self.finish_reason = _text_of(fields.get("model")), _text_of(fields.get("stop_reason"))
+        self.finish_reason = _text_of(fields.get("stop_reason"))
         told = _usage_of(fields.get("usage"))
         if told.prompt or told.output_tokens:
             self._told, self._told_all = told, True
         else:
             self._spoken.hear(b"data: " + body + b"\n\n")
-        fields["usage"] = self._usage_shown(fields.get("usage"))
-        return msgspec.json.encode(fields)
+        return msgspec.json.encode(fields | {"usage": self._usage_shown(fields.get("usage"))})
 
     def stream(self, frame: bytes) -> bytes:
         self._spoken.hear(frame)
@@ -98,7 +88,7 @@ class MessagesMeter:
     def cut(self) -> bytes:
         if self.done:
             return b""
-        self._cut = self.done = True
+        self.done = True
         ended = b""
         if self._open_block is not None:
             ended = named_event({"type": "content_block_stop", "index": self._open_block})
@@ -137,7 +127,6 @@ class MessagesMeter:
         except UNREADABLE:
             return untouched
         if found.type == "message_start" and found.message is not None:
-            self._model = found.message.model or None
             self._told = found.message.usage
             # The prompt tells how this model's tokenizer counts beside our own weighing.
             self._spoken.scale = min(max(self._told.prompt / max(self._prompt_tokens, 1), 1.0), MOST_SCALE)
@@ -159,24 +148,18 @@ class MessagesMeter:
             self._told = (self._told or MessagesUsage()).updated(found.usage)
             self._told_all = found.usage.output_tokens is not None
         fields = event_fields(text)
-        fields["usage"] = self._usage_shown(fields.get("usage"))
-        return b"event: message_delta\ndata: " + msgspec.json.encode(fields) + b"\n\n"
+        shown = fields | {"usage": self._usage_shown(fields.get("usage"))}
+        return b"event: message_delta\ndata: " + msgspec.json.encode(shown) + b"\n\n"
 
-    def _usage_shown(self, raw: Raw | None) -> Raw:
-        """The upstream's usage object with our `cost`; one of our own, marked as estimated, where there was none."""
+    def _usage_shown(self, raw: Raw | None) -> dict[str, Any]:
         usage = self.settle()
-        try:
-            fields: dict[str, Any] = dict(_FIELDS.decode(raw)) if raw is not None else {}
-        except UNREADABLE:
-            fields = {}
-        if usage.estimated:
-            cached, written = usage.cached_tokens, usage.cache_write_tokens
-            fields |= {"input_tokens": usage.input_tokens - cached - written, "output_tokens": usage.output_tokens}
-            fields |= {"cache_creation_input_tokens": written, "cache_read_input_tokens": cached, "estimated": True}
-        if "cost" in fields:
-            fields["upstream_cost"] = fields["cost"]
-        fields["cost"] = shown_cost(usage, self._card)
-        return Raw(msgspec.json.encode(fields))
+        counted = {
+            "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_creation_input_tokens": usage.cache_write_tokens,
+            "cache_read_input_tokens": usage.cached_tokens,
+        }
+        return usage_fields(raw, usage, self._card, counted)
 
 
 def _usage_of(raw: Raw | None) -> MessagesUsage:

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.dispatch.meters.base import Usage, price, shown_cost
-from gateway.dispatch.meters.chat_wire import UNREADABLE, event_fields, fields_of
+from gateway.dispatch.meters.base import Usage, price
+from gateway.dispatch.meters.chat_wire import UNREADABLE, event_fields, fields_of, usage_fields
 from gateway.dispatch.meters.responses_wire import Progress, read_response_usage, response_text
 from gateway.dispatch.meters.spoken import Spoken
 from gateway.errors import UpstreamBroken
@@ -27,7 +27,6 @@ class ResponsesMeter:
     __slots__ = (
         "_at",
         "_card",
-        "_model",
         "_progress",
         "_prompt_tokens",
         "_reported",
@@ -44,14 +43,9 @@ class ResponsesMeter:
         self._progress = Progress()
         self._spoken = Spoken(self._progress.text)
         self._reported: Usage | None = None
-        self._model: str | None = None
         self._whole_tokens: int | None = None
         self.finish_reason: str | None = None
         self.done = False
-
-    @property
-    def reported_model(self) -> str | None:
-        return self._model
 
     @property
     def running_cost_nanousd(self) -> int:
@@ -113,30 +107,20 @@ class ResponsesMeter:
         usage = read_response_usage(response.get("usage"))
         if usage is not None:
             self._reported = price(usage, self._card, self._at)
-        self._model = _text_of(response.get("model")) or None
         details = _cause_of(response.get("incomplete_details"))
         self.finish_reason = details or _text_of(response.get("status")) or None
         return response | {"usage": self._usage_shown(response.get("usage"))}
 
     def _usage_shown(self, raw: Raw | None) -> dict[str, Any]:
-        """The upstream's usage with our cost; one of our own, marked as estimated, where there was none."""
         usage = self.settle()
-        try:
-            fields: dict[str, Any] = dict(_FIELDS.decode(raw or b"{}"))
-        except UNREADABLE:
-            fields = {}
-        if usage.estimated:
-            fields |= {
-                "input_tokens": usage.input_tokens,
-                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-                "output_tokens": usage.output_tokens,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": usage.input_tokens + usage.output_tokens,
-                "estimated": True,
-            }
-        if "cost" in fields:
-            fields["upstream_cost"] = fields["cost"]
-        return fields | {"cost": shown_cost(usage, self._card)}
+        counted = {
+            "input_tokens": usage.input_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": usage.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+        }
+        return usage_fields(raw, usage, self._card, counted)
 
 
 def _cause_of(raw: Raw | None) -> str | None:

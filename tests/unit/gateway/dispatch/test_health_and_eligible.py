@@ -126,16 +126,18 @@ def test_what_is_told_begins_and_ends_with_a_pause() -> None:
     assert told == [("a-1", PAUSE_S), ("a-1", 0.0), ("b-1", 7.0)]
 
 
-def test_the_states_of_all_breakers_can_be_shown() -> None:
+def test_the_breakers_in_each_state_can_be_counted() -> None:
     clock = Clock()
     health = Health(clock)
     health.succeeded("well", 10)
     for _ in range(FAILURES_TO_OPEN):
         health.failed("ill")
 
-    assert health.states() == {"well": State.CLOSED, "ill": State.OPEN}
+    assert health.in_state(State.OPEN) == {"well": 0.0, "ill": 1.0}
+    assert health.in_state(State.HALF_OPEN) == {"well": 0.0, "ill": 0.0}
     clock.now += PAUSE_S
-    assert health.states()["ill"] is State.HALF_OPEN
+    assert health.in_state(State.OPEN) == {"well": 0.0, "ill": 0.0}
+    assert health.in_state(State.HALF_OPEN) == {"well": 0.0, "ill": 1.0}
 
 
 def test_the_tail_of_latencies_is_somewhat_above_the_mean() -> None:

@@ -7,13 +7,14 @@ import pytest
 from gateway.strategies.base import NobodyAnswered
 from gateway.strategies.best_of_n import BestOfN, number_in
 from policies.schema import StrategySpec
+from routers.find import load_router
 from tests.unit.gateway.strategies.panels import DOWN, FakePanel, seat
 
 AWAY, NEAR, NEARER = [1.0, 0.0], [0.0, 1.0], [0.1, 0.995]
 
 
 def best(**spec: object) -> BestOfN:
-    return BestOfN.from_spec(StrategySpec.model_validate({"kind": "best_of_n", **spec}))
+    return BestOfN.from_spec(StrategySpec.model_validate({"kind": "best_of_n", **spec}), load_router)
 
 
 async def test_the_sample_nearest_to_all_others_is_the_consensus() -> None:

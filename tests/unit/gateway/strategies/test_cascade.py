@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gateway.strategies.base import NobodyAnswered
 from gateway.strategies.cascade import Cascade
 from policies.schema import StrategySpec
+from routers.find import load_router
 from routers.kinds.cascade import Cascade as TrainedCascade
 from routers.kinds.ridge import RidgeRouter
 from routers.training.simulator import make_world, simulate
@@ -20,7 +22,7 @@ REFUSAL = "I'm sorry, but I can't help with that."
 
 
 def cascade(**spec: object) -> Cascade:
-    return Cascade.from_spec(StrategySpec.model_validate({"kind": "cascade", **spec}))
+    return Cascade.from_spec(StrategySpec.model_validate({"kind": "cascade", **spec}), load_router)
 
 
 async def test_the_cheapest_is_asked_first_and_a_sure_answer_ends_it() -> None:
@@ -110,7 +112,9 @@ async def test_a_trained_cascade_is_served_from_its_artifact_and_sees_the_query_
     vector = [float(one) for one in data.inputs.embeddings[0]]
     panel = FakePanel(seats, {name: ["7"] for name in "abc"}, vectors={"What is it?": vector})
 
-    told = await Cascade.from_spec(StrategySpec(kind="cascade", artifact="made"), (tmp_path,)).answer(panel)
+    told = await Cascade.from_spec(
+        StrategySpec(kind="cascade", artifact="made"), partial(load_router, folders=(tmp_path,))
+    ).answer(panel)
 
     assert 1 <= len(panel.asked) <= trained.policy.max_rounds and told.call.text == "7"
     assert panel.asked[0].query.embedding is not None
@@ -121,4 +125,4 @@ async def test_another_kind_s_artifact_is_refused(tmp_path: Path) -> None:
     RidgeRouter.fit(data, seed=3).artifact.save(tmp_path / "ridge")
 
     with pytest.raises(ValueError, match="cascade"):
-        Cascade.from_spec(StrategySpec(kind="cascade", artifact="ridge"), (tmp_path,))
+        Cascade.from_spec(StrategySpec(kind="cascade", artifact="ridge"), partial(load_router, folders=(tmp_path,)))

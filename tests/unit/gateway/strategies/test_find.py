@@ -10,13 +10,14 @@ from gateway.ledger.record import Record
 from gateway.strategies.find import Plan, plan_of, strategies, strategy_class
 from gateway.strategies.fit import tactics_for
 from policies.schema import Policy
+from routers.find import load_router
 from tests.unit.gateway.dispatch.calls import QUERY, chat, decision, target
 
 BARE: Any = None
 
 
 def plan(**tables: Any) -> Plan | None:
-    return plan_of(Policy.model_validate({"schema": 1, "name": "p", **tables}))
+    return plan_of(Policy.model_validate({"schema": 1, "name": "p", **tables}), load_router)
 
 
 def test_every_file_with_a_strategy_is_found_by_its_stem() -> None:

@@ -7,6 +7,7 @@ import pytest
 from gateway.strategies.base import NobodyAnswered
 from gateway.strategies.fuse import Fuse
 from policies.schema import StrategySpec
+from routers.find import load_router
 from tests.unit.gateway.dispatch.calls import chat
 from tests.unit.gateway.strategies.panels import DOWN, FakePanel, seat
 
@@ -15,7 +16,7 @@ SAYS = {"a": ["of a"], "b": ["of b"], "c": ["of c"]}
 
 
 def fuse(**spec: object) -> Fuse:
-    return Fuse.from_spec(StrategySpec.model_validate({"kind": "fuse", **spec}))
+    return Fuse.from_spec(StrategySpec.model_validate({"kind": "fuse", **spec}), load_router)
 
 
 async def test_experts_are_those_with_the_best_forecasts_and_the_best_writes() -> None:

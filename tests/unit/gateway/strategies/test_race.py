@@ -7,12 +7,13 @@ import pytest
 from gateway.strategies.base import NobodyAnswered
 from gateway.strategies.race import Race
 from policies.schema import StrategySpec
+from routers.find import load_router
 from tests.unit.gateway.dispatch.calls import chat
 from tests.unit.gateway.strategies.panels import DOWN, FakePanel, seat
 
 
 def race(**spec: object) -> Race:
-    return Race.from_spec(StrategySpec.model_validate({"kind": "race", **spec}))
+    return Race.from_spec(StrategySpec.model_validate({"kind": "race", **spec}), load_router)
 
 
 async def test_the_first_that_answers_wins() -> None:

@@ -7,12 +7,13 @@ import pytest
 from gateway.strategies.base import NobodyAnswered
 from gateway.strategies.vote import Vote
 from policies.schema import StrategySpec
+from routers.find import load_router
 from tests.unit.gateway.dispatch.calls import chat
 from tests.unit.gateway.strategies.panels import DOWN, FakePanel, seat
 
 
 def vote(**spec: object) -> Vote:
-    return Vote.from_spec(StrategySpec.model_validate({"kind": "vote", "max_calls": 16, **spec}))
+    return Vote.from_spec(StrategySpec.model_validate({"kind": "vote", "max_calls": 16, **spec}), load_router)
 
 
 async def test_samples_are_of_the_model_that_the_router_ranks_first() -> None:

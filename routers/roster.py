@@ -103,7 +103,7 @@ class Roster:
                 continue
             row = rows[column].copy()
             rests = score[seen, column] - told[0][seen, column]
-            length = (log_tokens[:, column] - told[1][:, column])[~np.isnan(log_tokens[:, column])]
+            length = (log_tokens[:, column] - told[1][:, column])[seen & ~np.isnan(log_tokens[:, column])]
             labels = row[LABELS]
             token_labels = labels if card.id in self._place else _TOKEN_LABELS
             row[LOG_TOKENS] = (row[LOG_TOKENS] * token_labels + length.sum()) / (token_labels + len(length))

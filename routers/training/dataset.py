@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,11 @@ class Dataset:
             **{name: getattr(self, name)[:, where] for name in MATRICES},
             propensity=None if self.propensity is None else self.propensity[:, where],
         )
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Dataset:
+        """The outcomes of some pairs, `kept` [Q, M]; all others are forgotten, their tokens, costs and times too."""
+        cells: dict[str, Any] = {name: np.where(kept, getattr(self, name), np.float32(np.nan)) for name in MATRICES}
+        return replace(self, **cells, propensity=None)
 
     def sha256(self) -> str:
         """Hash of what is learned from: ids, texts (where they were not kept, embeddings), cards, scores, costs."""

@@ -5,15 +5,16 @@ Each gives rounds that `routers.training.summary` makes rows of; none looks at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from routers.learned import LearnedRouter
 from routers.training.caution import Caution
-from routers.training.choices import Bench, Taken, card_cost, choose_all, forecast_cost, prompt_tokens, taken
+from routers.training.choices import Bench, Mask, Taken, card_cost, choose_all, forecast_cost, prompt_tokens, taken
 from routers.training.dataset import Dataset
+from routers.training.fingerprints import learned_by
 from routers.training.judge import Judged, Round, Watch, fit_all, judge_round
 from routers.training.metrics import brier
 from routers.training.splits import by_group, leave_models_out, leave_tasks_out
@@ -62,10 +63,14 @@ def judge_unseen_tasks(
 
 @dataclass(frozen=True, slots=True)
 class NewModels:
-    """Rounds by number of labels; each router is there alone and on the pool without the new models."""
+    """Rounds by number of labels; each router is there alone and on the pool without the new models.
+
+    `labels` are how many each held model really got, which is less where it was not asked so often.
+    """
 
     held: int
     rounds: Mapping[int, Sequence[Round]]
+    labels: Mapping[int, Sequence[int]]
 
 
 def judge_new_models(
@@ -78,21 +83,22 @@ def judge_new_models(
 ) -> NewModels:
     """Hold `count` models out of training, give back `shots` labelled queries of each, judge the enlarged pool."""
     rounds: dict[int, list[Round]] = {shot: [] for shot in shots}
+    counts: dict[int, list[int]] = {shot: [] for shot in shots}
     for seed in seeds:
         train, validation, test = (data.rows(rows) for rows in by_group(data, seed))
         kept, held = leave_models_out(data, count, seed)
         known = train.columns(kept)
         fitted, refused = fit_all(kinds, known, validation.columns(kept), seed, watch)
         again, _ = fit_all(kinds, train, validation, seed, watch)
-        order = np.random.default_rng(seed).permutation(len(train))
         for shot in shots:
-            few = train.columns(held).rows(order[:shot])
+            few = first_labels(train, [train.models[place].id for place in held], shot, seed)
+            counts[shot] += few.observed.sum(axis=0).tolist()
             ready = with_labels(fitted, few)
             every = {**ready, **{name + RETRAINED: one for name, one in again.items()}}
             name = f"seed {seed}, {shot} labels"
             made = judge_round(name, known, test, every, whole=data, refused=refused, labelled=few)
             rounds[shot].append(_with_seen_pool(made, every, ready, held))
-    return NewModels(count, rounds)
+    return NewModels(count, rounds, counts)
 
 
 def with_labels(fitted: Fitted, labelled: Dataset) -> dict[str, tuple[LearnedRouter, float]]:
@@ -102,14 +108,12 @@ def with_labels(fitted: Fitted, labelled: Dataset) -> dict[str, tuple[LearnedRou
     return {name: (router.with_outcomes(labelled), seconds) for name, (router, seconds) in fitted.items()}
 
 
-def first_labels(labelled: Dataset, models: Sequence[str], shots: int) -> Dataset:
-    """The first so many outcomes of each of some models, in the order of the rows; the other cells are forgotten."""
+def first_labels(labelled: Dataset, models: Sequence[str], shots: int, seed: int) -> Dataset:
+    """So many outcomes of each of some models, of queries in an order that the seed draws; all others are forgotten."""
     columns = [place for place, card in enumerate(labelled.models) if card.id in set(models)]
-    few = labelled.columns(columns)
+    few = labelled.columns(columns).rows(np.random.default_rng(seed).permutation(len(labelled)))
     keep = few.observed & (few.observed.cumsum(axis=0) <= shots)
-    rows = np.flatnonzero(keep.any(axis=1))
-    score = np.where(keep, few.score, np.float32(np.nan))
-    return replace(few, score=score).rows(rows)
+    return few.only(keep).rows(np.flatnonzero(keep.any(axis=1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,49 @@ class Unseen:
     artifacts: Mapping[str, LearnedRouter]
     labelled: Dataset | None = None
 
+    def known(self) -> Dataset:
+        """What the references choose from."""
+        return known_by(next(iter(self.artifacts.values())), self.test) if self.train is None else self.train
+
+    def new_models(self) -> list[str]:
+        """Models of the test without any outcome in what is known."""
+        seen = _judged_models(self.known())
+        return [card.id for card in self.test.models if card.id not in seen]
+
+    def label_counts(self) -> list[int]:
+        """How many labels there are of each new model."""
+        if self.labelled is None:
+            return []
+        counts = dict(zip((card.id for card in self.labelled.models), self.labelled.observed.sum(axis=0), strict=True))
+        return [int(counts.get(name, 0)) for name in self.new_models()]
+
+    def left_out(self) -> dict[str, Mask]:
+        """Which queries of the test are not judged [Q], by the reason; labelled ones are not among them.
+
+        `ValueError` for an artifact that learned from the very test and can't say from which part of it.
+        """
+        found = {}
+        if self.train is not None:
+            found[f"{self.train.name} has their questions"] = np.isin(self.test.groups, self.train.groups)
+        for name, router in self.artifacts.items():
+            learned = learned_by(router.artifact, self.test)
+            if learned is not None:
+                found[f"{name} learned from their questions"] = learned
+            elif router.artifact.data.get("sha256") == self.test.sha256():
+                raise ValueError(f"{name} learned from {self.test.name} itself: bring other data to judge it on")
+        return {why: which for why, which in found.items() if which.any()}
+
+    def notes(self) -> list[str]:
+        """What was given and is not used, and what can't be known."""
+        found = [f"{which.sum()} of {len(which)} queries left out: {why}" for why, which in self.left_out().items()]
+        for name, router in self.artifacts.items():
+            if learned_by(router.artifact, self.test) is None:
+                found.append(f"{name} does not say from which questions it learned: some may be judged here")
+        if self.labelled is not None:
+            unused = sorted(_judged_models(self.labelled) - set(self.new_models()))
+            found += [f"labels not used, since only new models get any: those of {', '.join(unused)}"] if unused else []
+        return found
+
 
 def judge_unseen(
     unseen: Unseen,
@@ -135,12 +182,11 @@ def judge_unseen(
 ) -> dict[int, list[Round]]:
     """Rounds by number of labels for each new model: kinds are trained on the training data, artifacts used as is.
 
-    Questions of the test that are in the training data or among the labels are not judged; `ValueError` if none is
-    left.
+    Questions of the test that were learned from are not judged, nor those of the labels that a seed draws, were it for
+    its largest number of them; `ValueError` if none is left.
     """
-    known = known_by(next(iter(unseen.artifacts.values())), unseen.test) if unseen.train is None else unseen.train
-    new = _unknown(unseen.test, known)
-    test = _without(unseen.test, [known, *([unseen.labelled] if unseen.labelled is not None else [])])
+    known, new = unseen.known(), unseen.new_models()
+    fresh = _without(unseen.test, unseen.left_out().values())
     rounds: dict[int, list[Round]] = {shot: [] for shot in shots}
     for seed in seeds:
         fitted: dict[str, tuple[LearnedRouter, float]] = {}
@@ -149,11 +195,17 @@ def judge_unseen(
             train, validation = _tuned_apart(unseen.train, seed)
             fitted, refused = fit_all(kinds, train, validation, seed, watch)
         fitted |= {name: (router, 0.0) for name, router in unseen.artifacts.items()}
+        test = fresh
+        if unseen.labelled is not None:
+            most = first_labels(unseen.labelled, new, max(shots), seed)
+            test = _without(fresh, [np.isin(fresh.groups, most.groups)])
         for shot in shots:
-            few = first_labels(unseen.labelled, new, shot) if shot and unseen.labelled is not None else None
+            few = first_labels(unseen.labelled, new, shot, seed) if shot and unseen.labelled is not None else None
             ready = fitted if few is None else with_labels(fitted, few)
             name = f"seed {seed}, {shot} labels"
-            made = judge_round(name, known, test, ready, refused=refused, caution=caution, labelled=few)
+            made = judge_round(
+                name, known, test, ready, whole=unseen.test, refused=refused, caution=caution, labelled=few
+            )
             rounds[shot].append(_with_brier_of(made, ready, _columns_of(test, new)))
     return rounds
 
@@ -183,24 +235,19 @@ def known_by(router: LearnedRouter, test: Dataset) -> Dataset:
     )
 
 
-def _unknown(test: Dataset, known: Dataset) -> list[str]:
-    """Models without any outcome in what is known."""
-    seen = {
-        card.id
-        for card, any_of in zip(known.models, np.asarray(known.observed.any(axis=0)).tolist(), strict=True)
-        if any_of
-    }
-    return [card.id for card in test.models if card.id not in seen]
+def _judged_models(data: Dataset) -> set[str]:
+    seen = np.asarray(data.observed.any(axis=0)).tolist()
+    return {card.id for card, any_of in zip(data.models, seen, strict=True) if any_of}
 
 
-def _without(test: Dataset, others: Sequence[Dataset]) -> Dataset:
-    seen = np.concatenate([one.groups for one in others]) if others else np.zeros(0, dtype=np.intp)
-    rows = np.flatnonzero(~np.isin(test.groups, seen) & test.observed.any(axis=1))
-    if not len(rows):
-        raise ValueError(
-            f"{test.name}: every question is in the training data or the labels: bring other data to judge"
-        )
-    return test.rows(rows)
+def _without(test: Dataset, masks: Iterable[Mask]) -> Dataset:
+    kept = test.observed.any(axis=1)
+    for mask in masks:
+        kept = kept & ~mask
+    if not kept.any():
+        what = f"{test.name}: every question is in the training data, in an artifact's or among the labels"
+        raise ValueError(f"{what}: bring other data to judge")
+    return test.rows(np.flatnonzero(kept))
 
 
 def _tuned_apart(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:

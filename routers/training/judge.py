@@ -21,6 +21,7 @@ from routers.training.metrics import (
     decision_ms,
     expected_calibration_error,
     interval_coverage,
+    token_coverage,
 )
 from routers.training.references import references
 
@@ -137,6 +138,7 @@ def _judge(router: LearnedRouter, seconds: float, bench: Bench) -> Judged:
         "ece": expected_calibration_error(told.quality, test.score),
         "conformal_coverage": conformal_coverage(told.quality, test.score, test.groups),
         "interval_coverage": interval_coverage(told.quality, told.low, told.high, test.score),
+        "token_coverage": token_coverage(told.tokens_high, test.output_tokens),
         "decision_ms": middle,
         "decision_p99_ms": slow,
         "fit_s": seconds,

@@ -177,10 +177,11 @@ def interval_coverage(
 def conformal_coverage(
     quality: npt.NDArray[np.floating], score: npt.NDArray[np.floating], groups: Indices, level: float = 0.9
 ) -> float:
-    """Share of pairs whose |score - forecast| is within the split-conformal bound of their model.
+    """Share of pairs whose |score - forecast| is within the bound that the other half of the test gives their model.
 
-    Either half of the questions is bounded by the other: a model's bound is the ceil((n + 1) level)-th least residual
-    there (Vovk; Lei et al. 2018), infinite where there are too few for the level.
+    It is near the level for any forecast whatever, and tells whether the halves are alike, not whether a router is
+    good. Either half of the questions is bounded by the other: a model's bound is the ceil((n + 1) level)-th least
+    residual there (Vovk; Lei et al. 2018), infinite where there are too few for the level.
     """
     residual = np.abs(score.astype(np.float64) - quality)
     first = first_half(groups)
@@ -192,6 +193,12 @@ def conformal_coverage(
             bound = known[rank - 1] if 0 < rank <= len(known) else np.inf
             hits.append(column[half & ~np.isnan(column)] <= bound)
     return float(np.concatenate(hits).mean())
+
+
+def token_coverage(high: npt.NDArray[np.floating], written: npt.NDArray[np.floating]) -> float:
+    """Share of outputs no longer than their forecast 90th percentile `high`; NaN where no output was counted."""
+    known = ~np.isnan(written)
+    return float((written[known] <= high[known]).mean()) if known.any() else float("nan")
 
 
 def decision_ms(router: LearnedRouter, test: Dataset, decisions: int = 200) -> tuple[float, float]:

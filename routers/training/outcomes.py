@@ -19,6 +19,7 @@ _COLUMNS: Final = frozenset(
     {"query_id", "model", "score", "input_tokens", "output_tokens", "cost_usd", "latency_s", "propensity"}
 )
 _MOST_NAMED: Final = 5
+_UNPRICED: Final = "no price is known of {}: calls whose cost is not told either count as the dearest"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +99,7 @@ def _notes(table: Table, cards: Sequence[ModelCard], score: Floats, computed: in
     unjudged = count - int(judged.sum())
     unused = sorted(set(table.columns) - _COLUMNS)
     found = (
-        _named("no price is known of {}: their calls count as free", cards, [None in pair for pair in prices]),
+        _named(_UNPRICED, cards, [None in pair for pair in prices]),
         _named("the price of {} is 0", cards, [pair == (0, 0) for pair in prices]),
         _named("{} have no score yet", cards, np.asarray(~judged.any(axis=0)).tolist()),
         f"{unjudged} of {count} outcomes have no score" if unjudged else "",

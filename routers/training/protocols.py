@@ -70,15 +70,17 @@ def judge_folder_unseen(case: Unseen, asked: Asked, watch: Watch = unwatched) ->
     if case.train is not None:
         _check(case.train)
     found = Evaluation()
-    shots = asked.shots if case.labelled is not None else (0,)
-    told = _named(watch, case.test.name)
+    counts = case.label_counts()
+    shots = list(dict.fromkeys(min(shot, max(counts)) for shot in asked.shots)) if any(counts) else [0]
+    told, notes = _named(watch, case.test.name), case.notes()
     by_shots = judge_unseen(case, asked.kinds, asked.seeds, shots, told, asked.caution)
     sections = {}
     for shot, rounds in by_shots.items():
-        labels = f", {shot} labels of each new model" if case.labelled is not None else ""
+        given = [min(shot, count) for count in counts]
+        labels = f", {_span(given)} labels of each new model" if any(counts) else ""
         trained = "no kind trained" if case.train is None else f"kinds trained on {case.train.name}"
-        protocol = f"unseen data; {trained}"
-        sections[shot] = _section(f"{case.test.name}{labels}", protocol, rounds, case.test)
+        title, protocol = f"{case.test.name}{labels}", f"unseen data; {trained}"
+        sections[shot] = _section(title, protocol, rounds, case.test, notes)
     found.sections.extend(sections.values())
     if len(sections) > 1:
         found.new_models[f"{case.test.name}, new models"] = sections
@@ -124,8 +126,8 @@ def _judge_new(found: Evaluation, data: Dataset, asked: Asked, watch: Watch) -> 
     judged = judge_new_models(data, asked.kinds, asked.seeds, asked.new_models, asked.shots, watch)
     by_shots = {
         shot: _section(
-            f"{data.name}, {judged.held} new models, {shot} labels",
-            f"{judged.held} models held out of training, {shot} labelled queries of each given back",
+            f"{data.name}, {judged.held} new models, {_span(judged.labels[shot])} labels",
+            f"{judged.held} models held out of training, {_span(judged.labels[shot])} labels of each given back",
             rounds,
             data,
         )
@@ -135,12 +137,17 @@ def _judge_new(found: Evaluation, data: Dataset, asked: Asked, watch: Watch) -> 
     found.new_models[f"{data.name}, new models"] = by_shots
 
 
-def _section(title: str, protocol: str, rounds: Sequence[Round], data: Dataset) -> Section:
+def _span(counts: Sequence[int]) -> str:
+    """How many labels models really got."""
+    return f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _section(title: str, protocol: str, rounds: Sequence[Round], data: Dataset, notes: Sequence[str] = ()) -> Section:
     facts = {
         "data": {"name": data.name, "queries": len(data), "models": len(data.models), "notes": list(data.notes)},
         "embedder": data.embedder,
     }
-    return Section(title, protocol, rounds, summarise(rounds), facts)
+    return Section(title, protocol, rounds, summarise(rounds), facts, notes)
 
 
 def _check(data: Dataset) -> None:

@@ -33,13 +33,13 @@ _MONEY = (
     ("PerfGain", "perf_gain", 4),
     ("CostSave", "cost_save", 3),
     ("ParetoDist", "pareto_dist", 4),
-    ("saved at 99 %", "saving_99_common", 3),
-    ("saved at 100 %", "saving_100_common", 3),
-    ("saved at 99 %, tuned", "saving_99", 3),
+    ("saved at 99 %", "saving_99", 3),
     ("score kept", "score_kept_99", 4),
-    ("saved at 100 %, tuned", "saving_100", 3),
+    ("saved at 100 %", "saving_100", 3),
     ("score kept", "score_kept_100", 4),
-    ("saved at 99 %, in sample", "saving_99_in_sample", 3),
+    ("99 %, common (optimistic)", "saving_99_common", 3),
+    ("100 %, common (optimistic)", "saving_100_common", 3),
+    ("99 %, in sample (optimistic)", "saving_99_in_sample", 3),
     ("of oracle PF", "share_of_oracle_PF", 3),
     ("BAL", "share_of_oracle_BAL", 3),
     ("CF", "share_of_oracle_CF", 3),
@@ -49,11 +49,14 @@ _FORECASTS = (
     ("Brier, new models", "brier_new", 4),
     ("ECE", "ece", 4),
     ("interval coverage (.9)", "interval_coverage", 3),
-    ("conformal coverage (.9)", "conformal_coverage", 3),
+    ("token coverage (.9)", "token_coverage", 3),
+    ("residuals within the other half's bound (.9)", "conformal_coverage", 3),
     ("ms a decision", "decision_ms", 3),
     ("p99", "decision_p99_ms", 3),
     ("s to train", "fit_s", 1),
 )
+# Beside the choices, what a terminal shows.
+_HEADLINE = ("saving_99", "score_kept_99", "ece", "decision_ms")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +68,7 @@ class Section:
     rounds: Sequence[Round]
     rows: Sequence[Row]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for evaluation.json."""
@@ -72,6 +76,7 @@ class Section:
             "title": self.title,
             "protocol": self.protocol,
             **self.facts,
+            "notes": list(self.notes),
             "rounds": [one.name for one in self.rounds],
             "queries_judged": [len(one.bench.test) for one in self.rounds],
             "refused": self.refused(),
@@ -82,6 +87,10 @@ class Section:
     def refused(self) -> dict[str, str]:
         """Kinds that could not be fitted, and why."""
         return {kind: why for one in self.rounds for kind, why in one.refused.items()}
+
+    def remarks(self) -> list[str]:
+        """For people: the notes, and what could not be fitted."""
+        return [*self.notes, *(f"{kind} was not fitted: {why}" for kind, why in self.refused().items())]
 
     def curve(self, router: str) -> dict[str, list[float]]:
         """Mean cost and score at each weight of the ladder, averaged over rounds."""
@@ -122,25 +131,25 @@ def markdown(sections: Sequence[Section]) -> str:
         rounds = f"{len(section.rounds)} round{'s' * (len(section.rounds) > 1)} of {judged} queries"
         parts.append(f"## {section.title}\n\n{section.protocol}; {rounds}.")
         parts += [_table(section.rows, columns) for columns in (_CHOICES, _MONEY, _FORECASTS)]
-        parts += [f"- {kind} was not fitted: {why}" for kind, why in section.refused().items()]
+        parts += [f"- {line}" for line in section.remarks()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 _LEGEND = (
-    "Means over rounds. In the first table the paired difference from the best single model follows, with its 95 %"
-    " bootstrap interval over questions; bold where it leaves out 0. *Leaky* rows know the answers or the task's label"
-    " and only bound the others. *Saved at* takes one weight of cost for all rounds, the cheapest whose mean score"
-    " over them is enough; *tuned* is tuned on one half of each test side and judged on the other; *in sample* is"
-    " decided on each test side itself, hence optimistic, as are PerfGain and CostSave by their definition."
+    "Means over rounds. In the first table the paired difference from the best single model follows, in square brackets"
+    " the same less the bias that resampling shows, then its 95 % bootstrap interval over questions; bold where that"
+    " leaves out 0. *Leaky* rows know the answers or the task's label and only bound the others. *Saved at* is tuned on"
+    " one half of each test side and judged on the other. What looks at the scores that it is judged by is optimistic:"
+    " *common* (one weight of cost for all rounds, the cheapest whose mean score over them is enough), *in sample* (one"
+    " for each test side), and PerfGain and CostSave by their definition."
     " docs/training.md defines every metric."
 )
 
 
 def main_table(section: Section) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the first table, for a terminal."""
-    shown = [
-        column for column in (*_CHOICES, *_MONEY[5:7], _FORECASTS[2], _FORECASTS[5]) if _known(section.rows, column[1])
-    ]
+    beside = [column for column in (*_MONEY, *_FORECASTS) if column[1] in _HEADLINE]
+    shown = [column for column in (*_CHOICES, *beside) if _known(section.rows, column[1])]
     rows = [[row.router, *(_cell(row, name, places) for _, name, places in shown)] for row in section.rows]
     return ["router", *(title for title, _, _ in shown)], rows
 
@@ -160,7 +169,7 @@ def _table(rows: Sequence[Row], columns: Sequence[tuple[str, str, int]]) -> str:
 
 
 def _known(rows: Sequence[Row], name: str) -> bool:
-    return any(name in row.metrics for row in rows)
+    return any(math.isfinite(row.metrics.get(name, math.nan)) for row in rows)
 
 
 def _cell(row: Row, name: str, places: int, *, intervals: bool = False) -> str:
@@ -174,7 +183,8 @@ def _cell(row: Row, name: str, places: int, *, intervals: bool = False) -> str:
 
 def _gap(gap: Difference, places: int) -> str:
     mean = f"{gap.mean:+.{places}f}"
-    return f"{f'**{mean}**' if gap.significant else mean}, {gap.low:+.{places}f} to {gap.high:+.{places}f}"
+    mean = f"**{mean}**" if gap.significant else mean
+    return f"{mean} [{gap.corrected:+.{places}f}], {gap.low:+.{places}f} to {gap.high:+.{places}f}"
 
 
 def _rounded(values: Any) -> list[float]:

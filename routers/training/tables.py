@@ -49,15 +49,22 @@ def read_table(folder: Path, stem: str) -> Table:
     """The table `stem` of a folder, from .csv, .csv.gz, .jsonl, .jsonl.gz or .parquet; raises `DataError`."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder", fix="name the folder that holds queries, outcomes and models")
-    named = {folder / (stem + suffix): read for suffix, read in _READERS.items()}
-    found = [(file, read) for file, read in named.items() if file.exists()]
+    named = [folder / (stem + suffix) for suffix in _READERS]
+    found = [file for file in named if file.exists()]
     if not found:
         names = ", ".join(file.name for file in named)
         raise DataError(f"{folder} has no {stem} table", fix=f"add one of {names}")
     if len(found) > 1:
-        names = " and ".join(file.name for file, _ in found)
+        names = " and ".join(file.name for file in found)
         raise DataError(f"{folder} has both {names}", fix="keep one of them")
-    file, read = found[0]
+    return read_table_file(found[0])
+
+
+def read_table_file(file: Path) -> Table:
+    """The table in one file, by the end of its name; raises `DataError`."""
+    read = next((read for suffix, read in _READERS.items() if file.name.endswith(suffix)), None)
+    if read is None:
+        raise DataError(f"{file} is no table", fix=f"bring one whose name ends in {', '.join(_READERS)}")
     try:
         return read(file)
     except OSError as error:

@@ -23,6 +23,7 @@ from routers.training.choices import TRADE_OFFS
 from routers.training.dataset import Dataset, Embed, Floats
 from routers.training.embedding_cache import cached
 from routers.training.errors import DataError
+from routers.training.fingerprints import with_questions
 from routers.training.judge import fit, judge_round, learned_kinds
 from routers.training.read import read_folder
 from routers.training.references import BEST_SINGLE
@@ -47,7 +48,8 @@ class Recipe:
 def train(data: Dataset, recipe: Recipe, progress: Progress = silent) -> Artifact:
     """Fit on nine tenths of the questions and measure on the rest; the same data and recipe give the same hash.
 
-    What is measured on is not shown to the fit, which keeps back a part of its own to tune on.
+    What is measured on is not shown to the fit, which keeps back a part of its own to tune on. The artifact keeps which
+    questions it learned from, so that it is never judged on them.
 
     Raises `ValueError` naming what the data or settings lack.
     """
@@ -60,7 +62,8 @@ def train(data: Dataset, recipe: Recipe, progress: Progress = silent) -> Artifac
     router = fit(recipe.kind, learning, None, recipe.seed, recipe.settings, progress)
     progress(1.0, "measuring")
     metrics = {**router.artifact.metrics, **measured(router, learning, held)}
-    made = replace(router.artifact, data=facts_of_data(data), metrics=metrics)
+    arrays = with_questions(router.artifact, learning)
+    made = replace(router.artifact, arrays=arrays, data=facts_of_data(data), metrics=metrics)
     _read_back(type(router), made)
     return made
 

@@ -82,6 +82,16 @@ def test_a_model_without_labels_stays_a_stranger() -> None:
     assert taught.ids == roster().ids
 
 
+def test_lengths_of_forgotten_labels_teach_nothing() -> None:
+    new, known = ModelCard(id="new", context_tokens=1000), roster()
+    score, length, told = labels([1.0, 1.0])
+    score[1], length[1] = np.nan, 20.0
+
+    taught, alone = known.taught([new], score, length, told), known.taught([new], *labels([1.0]))
+
+    assert taught.plan([new]).tokens[0] == pytest.approx(alone.plan([new]).tokens[0])
+
+
 def test_labels_one_by_one_are_labels_at_once() -> None:
     new = ModelCard(id="new", context_tokens=1000)
     at_once = roster().taught([new], *labels([1.0, 0.0, 1.0]))

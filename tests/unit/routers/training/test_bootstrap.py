@@ -55,4 +55,23 @@ def test_a_difference_is_significant_when_its_interval_leaves_out_nothing() -> N
     zero = [{"m": np.zeros(100)}]
 
     assert differences(drawn, zero, {"m": 0.2})["m"].significant
-    assert not differences(zero, drawn, {"m": 0.01})["m"].significant
+    around = [{"m": np.linspace(-0.1, 0.12, 100)}]
+    assert not differences(around, zero, {"m": 0.01})["m"].significant
+
+
+def test_bias_that_resampling_shows_is_taken_out_of_the_measured_difference_too() -> None:
+    # Resampled, the metric lies .05 above what was measured; so was what was measured above the truth.
+    drawn, zero = [{"m": 0.25 + np.linspace(-0.1, 0.1, 101)}], [{"m": np.zeros(101)}]
+
+    found = differences(drawn, zero, {"m": 0.2})["m"]
+
+    assert found.corrected == pytest.approx(0.15)
+    assert (found.low, found.high) == pytest.approx((0.15 - 0.095, 0.15 + 0.095))
+
+
+def test_the_longer_tail_lies_on_the_other_side_of_the_truth() -> None:
+    drawn, zero = [{"m": np.random.default_rng(0).exponential(1, 5000)}], [{"m": np.zeros(5000)}]
+
+    found = differences(drawn, zero, {"m": 1.0})["m"]
+
+    assert found.mean - found.low > 2 * (found.high - found.mean) > 0

@@ -60,11 +60,19 @@ def test_new_models_are_judged_with_the_seen_pool_and_a_full_retrain_beside_them
 
 
 def test_labels_reach_the_router_only_as_many_as_were_asked_for() -> None:
-    few = first_labels(LABELS, [LARGER.cards[-1].id], 4)
+    few = first_labels(LABELS, [LARGER.cards[-1].id], 4, seed=0)
 
     assert [card.id for card in few.models] == [LARGER.cards[-1].id]
     assert few.observed.sum() == len(few) == 4
-    assert few.query_ids == LABELS.query_ids[:4]
+    assert np.array_equal(few.observed, ~np.isnan(few.output_tokens))
+
+
+def test_another_seed_draws_other_labels_and_fewer_are_the_first_of_more() -> None:
+    name = LARGER.cards[-1].id
+    drawn = [set(first_labels(LABELS, [name], 8, seed).query_ids) for seed in (0, 1)]
+
+    assert drawn[0] != drawn[1]
+    assert set(first_labels(LABELS, [name], 3, seed=0).query_ids) < drawn[0]
 
 
 def test_routers_without_labels_are_the_same_routers() -> None:

@@ -126,7 +126,7 @@ def test_prices_of_zero_or_none_are_allowed_and_noted(tmp_path: Path) -> None:
     notes = read_folder(write(tmp_path, cards=cards), embed, "one").notes
 
     assert notes == (
-        "no price is known of small, idle: their calls count as free",
+        "no price is known of small, idle: calls whose cost is not told either count as the dearest",
         "the price of large is 0",
         "idle have no score yet",
     )

@@ -25,6 +25,8 @@ PENALTIES = tuple(float(one) for one in np.logspace(-0.5, 4, 19))
 _WORD_WEIGHTS = {"organisation": 0.5, "family": 1.0, "base": 1.5, "tuning": 1.0, "id": 0.5}
 _ID_WORDS = re.compile(r"[a-z]+")
 _NUMBERS = 6
+# In standard deviations of the known models: a card of years later lies far outside of what a line was drawn through.
+_FARTHEST = 3.0
 # Of a mean score, where too few models are known to tell.
 _DEFAULT_VARIANCE = 0.04
 
@@ -62,9 +64,10 @@ class CardPrior:
         return np.asarray(1.0 / self.solution.shape[1] + self.columns(cards) @ self.solution)
 
     def columns(self, cards: Sequence[ModelCard]) -> Doubles:
-        """Standardised facts [cards, F], 0 where a card does not tell."""
+        """Standardised facts [cards, F], 0 where a card does not tell; none is taken for further out than `_FARTHEST`."""
         facts = np.array([_facts(card, self.words) for card in cards]).reshape(len(cards), len(self.centre))
-        return np.nan_to_num((facts - self.centre) * self.scale)
+        facts = np.nan_to_num((facts - self.centre) * self.scale)
+        return np.clip(facts, -_FARTHEST, _FARTHEST)
 
     def strength(self, usual: Array) -> float:
         """How many labels the prior of a mean score is worth, where scores are right or wrong."""
@@ -107,8 +110,8 @@ def _facts(card: ModelCard, words: Sequence[str]) -> list[float]:
     """Numbers (NaN: not told), then 1 or 0 for every word."""
     own = set(_words(card))
     numbers = (
-        _log(card.price_in_usd_per_mtok),
-        _log(card.price_out_usd_per_mtok),
+        _log(card.price_in_usd_per_mtok or None),  # what costs nothing runs at home: that tells nothing of it
+        _log(card.price_out_usd_per_mtok or None),
         _log(card.params_b),
         _log(card.active_params_b or card.params_b),
         math.nan if card.open_weights is None else float(card.open_weights),

@@ -75,3 +75,22 @@ def test_arrays_bring_back_the_same_prior() -> None:
     assert np.allclose(again.weights(cards), prior.weights(cards), atol=1e-6)
     with pytest.raises(ValueError, match="do not fit"):
         CardPrior.from_arrays(prior.words[1:], prior.arrays())
+
+
+def test_a_price_of_nothing_tells_nothing() -> None:
+    prices = [float(2**step) for step in range(12)]
+    cards = [card(f"m{price:g}", price_in_usd_per_mtok=price, price_out_usd_per_mtok=price) for price in prices]
+    prior = CardPrior.fit(cards, np.linspace(0.2, 0.8, 12))
+
+    free, untold = card("x", price_in_usd_per_mtok=0, price_out_usd_per_mtok=0), card("x")
+
+    assert np.array_equal(prior.columns([free]), prior.columns([untold]))
+
+
+def test_a_card_far_beyond_all_known_ones_is_taken_for_no_further_out_than_three_deviations() -> None:
+    cards, usual = by_size()
+    prior = CardPrior.fit(cards, np.array(usual))
+
+    far, farther = prior.weights([card("x", params_b=1e6), card("x", params_b=1e9)]) @ np.array(usual)
+
+    assert far == farther

@@ -64,7 +64,7 @@ class CardPrior:
         return np.asarray(1.0 / self.solution.shape[1] + self.columns(cards) @ self.solution)
 
     def columns(self, cards: Sequence[ModelCard]) -> Doubles:
-        """Standardised facts [cards, F], 0 where a card does not tell; none is taken for further out than `_FARTHEST`."""
+        """Standardised facts [cards, F], 0 where a card does not tell; none lies further out than `_FARTHEST`."""
         facts = np.array([_facts(card, self.words) for card in cards]).reshape(len(cards), len(self.centre))
         facts = np.nan_to_num((facts - self.centre) * self.scale)
         return np.clip(facts, -_FARTHEST, _FARTHEST)

@@ -67,7 +67,18 @@ class CardPrior:
         """Standardised facts [cards, F], 0 where a card does not tell; none lies further out than `_FARTHEST`."""
         facts = np.array([_facts(card, self.words) for card in cards]).reshape(len(cards), len(self.centre))
         facts = np.nan_to_num((facts - self.centre) * self.scale)
-        return np.clip(facts, -_FARTHEST, _FARTHEST)
+        return np.asarray(np.clip(facts, -_FARTHEST, _FARTHEST))
+
+    def usual(self, card: ModelCard, usual: Array) -> float:
+        """Mean score of a new model: what those alike did, half way to the `prior_quality` that its card states.
+
+        Half way in log odds. Prices and sizes of the known models say little of a model of other years, or of one that
+        costs nothing; whoever writes a guess on the card knows more than they do, if not on the same scale.
+        """
+        alike = _log_odds(float(self.weights([card])[0] @ np.asarray(usual, dtype=np.float64)))
+        if "prior_quality" in card.model_fields_set:
+            alike = (alike + _log_odds(card.prior_quality)) / 2
+        return 1 / (1 + math.exp(-alike))
 
     def strength(self, usual: Array) -> float:
         """How many labels the prior of a mean score is worth, where scores are right or wrong."""
@@ -118,6 +129,11 @@ def _facts(card: ModelCard, words: Sequence[str]) -> list[float]:
         _year(card.release),
     )
     return [*numbers, *(float(word in own) for word in words)]
+
+
+def _log_odds(share: float) -> float:
+    within = min(max(share, 0.01), 0.99)
+    return math.log(within / (1 - within))
 
 
 def _log(value: float | None) -> float:

@@ -94,3 +94,14 @@ def test_a_card_far_beyond_all_known_ones_is_taken_for_no_further_out_than_three
     far, farther = prior.weights([card("x", params_b=1e6), card("x", params_b=1e9)]) @ np.array(usual)
 
     assert far == farther
+
+
+def test_a_stated_guess_moves_a_new_model_half_way_and_none_leaves_it_where_those_alike_are() -> None:
+    cards, usual = by_size()
+    prior = CardPrior.fit(cards, np.array(usual))
+
+    alike = prior.usual(card("x", params_b=64.0), np.array(usual))
+    poor = prior.usual(card("x", params_b=64.0, prior_quality=0.1), np.array(usual))
+
+    assert alike == pytest.approx(float(prior.weights([card("x", params_b=64.0)])[0] @ usual))
+    assert poor / (1 - poor) == pytest.approx((alike / (1 - alike) * 0.1 / 0.9) ** 0.5)

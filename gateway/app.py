@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import time
 from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from gateway.api import feedback, health, models, responses
@@ -19,7 +21,7 @@ from gateway.build import build
 from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.lifecycle.run import close, start
-from gateway.server import configure_logging
+from gateway.server import configure_logging, ending_with_supervisor
 from gateway.settings import Settings
 from gateway.state import Gateway
 
@@ -57,7 +59,7 @@ def _closing(send: Send) -> Send:
 
 def _with_request_id(send: Send) -> Send:
     """Every answer can be asked after, also those of routes that are not in the ledger."""
-    request_id = new_request_id().encode()
+    request_id = new_request_id(time()).encode()
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -83,11 +85,18 @@ def front(gateway: Gateway) -> Front:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await start(gateway)
         try:
-            yield
+            with ending_with_supervisor():
+                yield
         finally:
             await close(gateway)
 
-    app = FastAPI(title="Fingerpost", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPIOffline(
+        title="Fingerpost",
+        lifespan=lifespan,
+        redoc_url=None,
+        static_url="/docs/files",
+        swagger_ui_parameters={"validatorUrl": None},  # or else it sends the document's address to a public server
+    )
     app.state.gateway = gateway
     public = (models, responses, feedback, health)
     for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests):

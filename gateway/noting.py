@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.admission.gauges import Expired
-from gateway.dispatch.dispatch import Opened
+from gateway.dispatch.dispatch import PINNED, Opened
 from gateway.ledger.record import Record
 from routers.decision import Decision, Forecast, Query, Ranked
 
@@ -23,10 +24,10 @@ def note_decision(record: Record, query: Query, decision: Decision) -> None:
 
 
 def note_target(record: Record, opened: Opened) -> None:
-    """Who answers; with the chance that its model was drawn, unless it stands in for the one that was."""
+    """Who answers; with the chance that its model was drawn, unless it was named, or stands in for the one that was."""
     target = opened.target
     record.model, record.endpoint, record.provider = target.card.id, target.endpoint.id, target.endpoint.provider
-    drawn = record.decision[0]["model"] if record.decision else None
+    drawn = record.decision[0]["model"] if record.decision and record.router_kind != PINNED else None
     record.propensity = opened.ranked.propensity if target.card.id == drawn else None
     if len(record.attempts) > 1:
         failed = dict.fromkeys(one["endpoint"] for one in record.attempts if one["outcome"] != "ok")
@@ -58,21 +59,35 @@ class Unanswered:
 
 
 def note_unanswered(record: Record, order: Sequence[Ranked], query: Query, reserved_nanousd: int) -> Unanswered:
-    """A call that was given up while an endpoint worked on it: what it was foreseen to take, as an estimate.
+    """A call that was given up while an endpoint worked on it: what that may have taken until then, as an estimate.
 
     Never more than was set aside for it, where anything was. Nothing where no endpoint can have begun.
     """
-    begun = {attempt["endpoint"] for attempt in record.attempts if attempt.get("may_cost")}
-    if not begun:
+    waited_ms: dict[str, float] = {}
+    for attempt in record.attempts:
+        if attempt.get("may_cost"):
+            waited_ms[attempt["endpoint"]] = waited_ms.get(attempt["endpoint"], 0.0) + attempt["ms"]
+    if not waited_ms:
         return Unanswered()
-    worked = [one for one in order if one.candidate.endpoint.id in begun]
-    cost = sum(one.cost_nanousd for one in worked)
-    output = sum(one.forecast.output_tokens for one in worked)
+    worked = [one for one in order if one.candidate.endpoint.id in waited_ms]
+    written = [_written(one, waited_ms[one.candidate.endpoint.id], record.stream) for one in worked]
+    read, cards = query.features.tokens, [one.candidate.card for one in worked]
+    cost = sum(card.cost_nanousd(read, output, at=record.at) for card, output in zip(cards, written, strict=True))
     charge = min(cost, reserved_nanousd) if reserved_nanousd else cost
-    record.cost_nanousd = charge if all(one.candidate.card.priced for one in worked) else None
-    record.input_tokens, record.output_tokens = query.features.tokens * len(worked), output
+    record.cost_nanousd = charge if all(card.priced for card in cards) else None
+    record.input_tokens, record.output_tokens = read * len(worked), sum(written)
     record.usage_estimated = True
-    return Unanswered(charge, record.input_tokens + output)
+    return Unanswered(charge, record.input_tokens + record.output_tokens)
+
+
+def _written(one: Ranked, waited_ms: float, stream: bool) -> int:
+    """Output tokens of an answer that never came, by now: none of a stream, which shows what it writes, unless the
+    model thinks first; else its part of what was expected, as far as the time goes in which all of it was."""
+    told = one.forecast
+    if stream and not one.candidate.card.reasoning:
+        return 0
+    share = min(waited_ms / told.latency_ms, 1.0) if told.latency_ms > 0 else 1.0
+    return math.ceil(told.expected_output_tokens * share)
 
 
 def charged(expired: Expired, at: float) -> Record:

@@ -44,10 +44,13 @@ class Paces:
     `share` is the part of all calls that this process gets. While the store is away multipliers go on by forecasts.
     """
 
-    def __init__(self, gauges: Gauges, share: float = 1.0, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, gauges: Gauges, share: float = 1.0, now: Callable[[], float] = time.time, every_s: float = LOOK_S
+    ) -> None:
         self._gauges = gauges
         self._share = share
         self._now = now
+        self._every_s = every_s
         self._paces: dict[str, _Pace] = {}
 
     def multiplier(self, policy: Policy) -> float:
@@ -96,15 +99,19 @@ class Paces:
             pace.pacer.look(now_s, bucket_of(window, now_s), bucket_ends(window, now_s), spent)
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look again and again. What hinders is said once."""
+        complaint = ""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._every_s)
             try:
                 await self.look()
+                complaint = ""
             except GaugesUnavailable as error:
                 log.debug("pacing goes on by forecasts: %s", error)
-            except Exception:
-                log.exception("pacing goes on by forecasts")
+            except Exception as error:
+                if repr(error) != complaint:
+                    log.exception("pacing goes on by forecasts")
+                complaint = repr(error)
 
     def _of(self, policy: Policy, spec: Pacing) -> _Pace:
         pace = self._paces.get(policy.name)

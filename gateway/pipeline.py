@@ -201,11 +201,11 @@ class Pipeline:
     async def _finished(self, answer: Answer) -> bytes:
         """A whole answer, settled and logged: whether the client still waits for it changes nothing any more."""
         opened, record = answer.opened, answer.record
-        await opened.reply.frames.aclose()
         self._settle(answer)
         if answer.policy.log.prompts:
             record.answer = opened.first.decode(errors="replace")
         self._ledger.put(record)
+        await opened.reply.frames.aclose()
         return opened.first
 
     async def decide(self, request: ChatRequest, incoming: Incoming) -> tuple[Route, Query, Decision]:
@@ -298,34 +298,42 @@ class Pipeline:
             record.status, record.error_code = (499, "client_disconnected") if left else (503, "shutting_down")
             raise
         finally:
-            await answer.opened.reply.frames.aclose()
-            self._settle(answer)
-            if whole is not None:
-                if answer.opened.meter.done:
-                    record.status, record.error_code = 200, None
-                whole.conclude()
-                self._observed(record, answer.started)
-            if kept is not None:
-                record.answer = b"".join(kept).decode(errors="replace")
-            self._ledger.put(record)
+            try:
+                self._conclude(answer, kept)
+            finally:  # last, for it may be cancelled once more
+                await answer.opened.reply.frames.aclose()
+
+    def _conclude(self, answer: Answer, kept: list[bytes] | None) -> None:
+        """Settle and log a stream that has ended."""
+        whole = answer.whole
+        record = answer.record if whole is None else whole.record
+        self._settle(answer)
+        if whole is not None:
+            if answer.opened.meter.done:
+                record.status, record.error_code = 200, None
+            whole.conclude()
+            self._observed(record, answer.started)
+        if kept is not None:
+            record.answer = b"".join(kept).decode(errors="replace")
+        self._ledger.put(record)
 
     async def _metered(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """Frames with usage priced or hidden, ended where the budget ends; `UpstreamError` where the stream breaks."""
         opened, meter, record = answer.opened, answer.opened.meter, answer.record
         tokens = answer.query.features.tokens
-        spending = Spending(answer.lease, meter, opened.target.card, tokens) if answer.lease.hard else None
+        spending = Spending(answer.lease, meter, opened.target.card, tokens, record.at) if answer.lease.hard else None
         try:
             if opened.first:
                 yield opened.first
-            record.budget_exhausted = spending is not None and spending.is_short and not await spending.extend()
-            if not record.budget_exhausted:
-                async for frame in opened.frames:
-                    shown = meter.stream(frame) if not meter.done else b""
-                    if shown:
-                        yield shown
-                    if spending is not None and spending.is_short and not await spending.extend():
-                        record.budget_exhausted = True
-                        break
+            async for frame in opened.frames:
+                if meter.done:
+                    continue
+                shown = await spending.heard(frame) if spending is not None else meter.stream(frame)
+                if shown:
+                    yield shown
+                if spending is not None and spending.exhausted:
+                    record.budget_exhausted = True
+                    break
             owed = meter.cut() if record.budget_exhausted else meter.end_of_stream()
             if owed:
                 yield owed

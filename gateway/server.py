@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import struct
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -64,6 +66,30 @@ class LoneServer(uvicorn.Server):
             refuse_connections(listener)
         await asyncio.sleep(HANDSHAKE_S)
         await super().shutdown(sockets)
+
+
+@contextmanager
+def ending_with_supervisor() -> Iterator[None]:
+    """A worker whose supervisor is gone ends as on SIGTERM: nobody else would tell it to, and it holds the port.
+
+    Within a running loop. Does nothing in a process that no supervisor has begun.
+    """
+    supervisor = multiprocessing.parent_process()
+    if supervisor is None or sys.platform == "win32":
+        yield
+        return
+    loop, gone = asyncio.get_running_loop(), supervisor.sentinel
+
+    def end() -> None:
+        loop.remove_reader(gone)
+        logging.getLogger(__name__).error("the supervisor is gone; this worker finishes what it has begun, and ends")
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(gone, end)
+    try:
+        yield
+    finally:
+        loop.remove_reader(gone)
 
 
 class Workers(Multiprocess):

@@ -77,7 +77,9 @@ def _default(
         return None  # a router that tells no usual quality has nothing to fall back to
     among = [candidates[index] for index in inside]
     costs = [
-        one.card.cost_nanousd(input_tokens, told.usual_output_tokens or told.output_tokens) if one.card.priced else 0
+        one.card.cost_nanousd(input_tokens, told.usual_expected_output_tokens or told.expected_output_tokens)
+        if one.card.priced
+        else 0
         for one, told in zip(among, (forecasts[index] for index in inside), strict=True)
     ]
     latencies = [forecasts[index].latency_ms for index in inside]

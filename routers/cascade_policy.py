@@ -115,7 +115,10 @@ def options_left(
     A model of unknown price costs as much as the dearest candidate, as `choose` has it, and fits no budget.
     """
     tokens, taken, found = query.features.tokens, {step.model for step in steps}, []
-    costs = [one.card.cost_nanousd(tokens, told.output_tokens) for one, told in zip(candidates, forecasts, strict=True)]
+    costs = [
+        one.card.cost_nanousd(tokens, told.expected_output_tokens)
+        for one, told in zip(candidates, forecasts, strict=True)
+    ]
     dearest = max(costs, default=0)
     for place, (one, told, cost) in enumerate(zip(candidates, forecasts, costs, strict=True)):
         card = one.card
@@ -131,8 +134,9 @@ def options_left(
 
 def _fits(card: ModelCard, tokens: int, told: Forecast, cost_nanousd: int, budget_nanousd: int) -> bool:
     """Whether a call stays within what is left even if its output is long."""
-    at_most = cost_nanousd * told.output_tokens_high / max(told.output_tokens, 1) + 1
-    return at_most <= budget_nanousd or card.cost_nanousd(tokens, told.output_tokens_high) <= budget_nanousd
+    longest = max(told.output_tokens_high, told.expected_output_tokens)
+    at_most = cost_nanousd * longest / max(told.expected_output_tokens, 1) + 1
+    return at_most <= budget_nanousd or card.cost_nanousd(tokens, longest) <= budget_nanousd
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The one place where quality is traded against cost and latency; pure but for the random numbers it is given.
 
 score = quality weight x quality - cost weight x budget multiplier x cost / cost scale - latency weight x latency /
-latency scale, on the forecasts' medians. Every candidate's propensity is exact, so that logs can be judged off policy.
+latency scale, on expected values. Every candidate's propensity is exact, so that logs can be judged off policy.
 """
 
 from __future__ import annotations

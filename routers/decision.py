@@ -62,6 +62,8 @@ class Candidate:
 class Forecast:
     """A router's prediction for one candidate; quality in 0..1 with its interval, tokens, milliseconds.
 
+    `output_tokens` is the median, of the usual ones too. Lengths are skewed, so a router that can tell says
+    what to expect in the mean (`output_tokens_mean`, `usual_output_tokens_mean`; None: as the median).
     `usual_quality` and `usual_output_tokens` are what a learned router would say whatever is asked (None: it does not
     tell), `trust` in 0..1 how far the forecast may be believed beyond that (0: a query unlike all it learned).
     A router that goes on learning says what it would have said before (`prior_quality`), how sharply the best is to be
@@ -81,6 +83,18 @@ class Forecast:
     prior_quality: float | None = None
     eagerness: float | None = None
     learner: str | None = None
+    output_tokens_mean: int | None = None
+    usual_output_tokens_mean: int | None = None
+
+    @property
+    def expected_output_tokens(self) -> int:
+        """What an expected cost is reckoned with."""
+        return self.output_tokens if self.output_tokens_mean is None else self.output_tokens_mean
+
+    @property
+    def usual_expected_output_tokens(self) -> int | None:
+        """The same whatever is asked; None: the router does not tell."""
+        return self.usual_output_tokens if self.usual_output_tokens_mean is None else self.usual_output_tokens_mean
 
 
 @dataclass(frozen=True, slots=True)

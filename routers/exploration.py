@@ -73,7 +73,7 @@ def tried(
 ) -> dict[int, float] | None:
     """Whom a request tries and with which probability, by place; None where the router does not go on learning.
 
-    `share` of all requests may try, `costs` are forecast costs at the median and the upper quantile, `inside` who keeps
+    `share` of all requests may try, `costs` are forecast costs, expected and at the upper quantile, `inside` who keeps
     to the objective's bounds. Where there is an allowance, a model without a price is not tried: nobody knows what it
     takes of it.
     """
@@ -98,6 +98,6 @@ def tried(
 
 
 def extra_costs(costs: Sequence[tuple[int, int]], leaders: Collection[int]) -> list[int]:
-    """What each candidate may cost, at the upper quantile, beyond the median of the cheapest leader; never under 0."""
+    """What each candidate may cost at the upper quantile beyond the cheapest leader's expected cost, or 0."""
     usual = min(costs[place][0] for place in leaders)
     return [max(high - usual, 0) for _, high in costs]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from policies.catalogue import ModelCard
 from routers import roster, token_forecasts
 from routers.artifact import Artifact
+from routers.gate import Gate
 from routers.inputs import Floats, Inputs
 from routers.learned import LearnedRouter, Progress, check, silent
 from routers.predictions import Predictions
@@ -23,7 +24,9 @@ from routers.roster import Roster
 from routers.token_forecasts import TokenForecasts
 
 if TYPE_CHECKING:
+    from routers.training.checkpoint import Checkpoint
     from routers.training.dataset import Dataset
+    from routers.training.gating import Trust
     from routers.training.lesson import Lesson
 
 Array = npt.NDArray[Any]
@@ -41,6 +44,7 @@ class FoldedRouter(LearnedRouter):
     setting replaces its values.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
     GRID: ClassVar[Mapping[str, Sequence[Any]]] = {}
     ARRAYS: ClassVar[tuple[str, ...]] = ()
 
@@ -48,8 +52,12 @@ class FoldedRouter(LearnedRouter):
         self.artifact = artifact
         self._arrays = artifact.arrays
         self._scores_usual = artifact.arrays["scores_usual"]
+        self._shift, self._slope = artifact.arrays.get("common_line", np.array([0, 1])).astype(np.float32)
         self._tokens = TokenForecasts.from_arrays(artifact.arrays)
         self._roster = Roster.of(artifact)
+        gated = "gate.anchors" in artifact.arrays
+        self._gate = Gate.from_arrays(artifact.arrays) if gated else None
+        self._strange = np.float32(artifact.arrays["strange"] if gated else 0.0)
 
     @classmethod
     @abstractmethod
@@ -63,18 +71,28 @@ class FoldedRouter(LearnedRouter):
         output tokens beyond each model's usual, [Q, M], or None where the forecast that all kinds share is used."""
 
     @classmethod
-    def tune(cls, fitted: Lesson, unseen: Lesson, settings: Settings, seed: int, progress: Progress) -> Settings:
-        """The settings that do best on queries that were not learned from, of those that are tried."""
+    def tune(
+        cls, fitted: Lesson, unseen: Lesson, settings: Settings, seed: int, progress: Progress, kept: Checkpoint
+    ) -> Settings:
+        """The settings that do best on queries that were not learned from, of those that are tried; what an interrupted
+        run has tried is `kept`."""
         from routers.training.folding import grid_search
         from routers.training.lesson import joined
 
         whole = fitted if fitted is unseen else joined(fitted, unseen)
-        return grid_search(cls, whole, settings, seed, progress)
+        return grid_search(cls, whole, settings, seed, progress, kept)
 
     @classmethod
     def usual(cls, arrays: Arrays, lesson: Lesson) -> Array:
         """Each model's usual score [M]: the mean of those observed."""
-        return np.asarray(np.nanmean(lesson.score, axis=0, dtype=np.float64))
+        return lesson.usual()
+
+    @classmethod
+    def trusted(cls, lesson: Lesson, settings: Settings, seed: int) -> Trust | None:
+        """Where forecasts are to be believed; None: everywhere."""
+        from routers.training.gating import trust_in
+
+        return trust_in(cls, lesson, settings, seed) if cls.needs_embedding else None
 
     @classmethod
     def fit(
@@ -98,22 +116,24 @@ class FoldedRouter(LearnedRouter):
         return cls(artifact)
 
     def predict(self, inputs: Inputs, cards: Sequence[ModelCard]) -> Predictions:
-        """See `LearnedRouter`; without an embedding every model is forecast as usual."""
+        """See `LearnedRouter`; far from all that was learned, or without an embedding, every model is as usual."""
         plan = self._roster.plan(cards)
-        placed = self._placed(inputs)
-        scores, lengths = self._deviations(inputs, placed)
+        trust = self._trust(inputs)
+        scores, lengths = self._deviations(inputs, trust)
         quality = _between(plan.usual + plan.spread(scores))
         tokens = plan.tokens * np.exp(plan.spread(lengths))
+        doubt = plan.doubt + (np.float32(1) - trust[:, None]) * np.maximum(self._strange - plan.doubt, np.float32(0))
         return Predictions(
             quality=quality,
-            low=np.maximum(quality - plan.doubt, np.float32(0)),
-            high=np.minimum(quality + plan.doubt, np.float32(1)),
+            low=np.maximum(quality - doubt, np.float32(0)),
+            high=np.minimum(quality + doubt, np.float32(1)),
             tokens=tokens,
             tokens_high=tokens * plan.high,
             latency_ms=plan.latency_ms * ((tokens + _WAIT_TOKENS) / (plan.tokens + _WAIT_TOKENS)),
             usual=plan.usual,
             usual_tokens=plan.tokens,
-            trust=placed.astype(np.float32),
+            trust=trust,
+            mean_ratio=plan.mean_ratio,
         )
 
     def with_outcomes(self, labelled: Dataset) -> Self:
@@ -122,25 +142,29 @@ class FoldedRouter(LearnedRouter):
 
         lesson = lesson_of(labelled)
         plan = self._roster.plan(lesson.cards)
-        scores, lengths = map(plan.spread, self._deviations(lesson.inputs, self._placed(lesson.inputs)))
+        scores, lengths = map(plan.spread, self._deviations(lesson.inputs, self._trust(lesson.inputs)))
         roster = self._roster.taught(lesson.cards, lesson.score, lesson.log_tokens, (scores, lengths))
         facts = {**self.artifact.facts, "models": list(roster.ids)}
         arrays = {**self.artifact.arrays, **roster.arrays()}
         return type(self)(replace(self.artifact, arrays=arrays, facts=facts))
 
-    def _placed(self, inputs: Inputs) -> npt.NDArray[np.bool_]:
-        """Which queries have what this kind looks at, [Q]."""
-        return np.asarray(inputs.embeddings.any(axis=1)) if self.needs_embedding else np.ones(len(inputs), np.bool_)
+    def _trust(self, inputs: Inputs) -> Floats:
+        """How far queries are to be believed 0..1, [Q]; 0 where there is nothing that this kind looks at."""
+        if not self.needs_embedding:
+            return np.ones(len(inputs), np.float32)
+        if self._gate is None:
+            return np.asarray(inputs.embeddings.any(axis=1), dtype=np.float32)
+        return self._gate.trust(inputs.embeddings)
 
-    def _deviations(self, inputs: Inputs, placed: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    def _deviations(self, inputs: Inputs, trust: Floats) -> tuple[Floats, Floats]:
         """How far scores and logarithms of tokens lie from the usual ones of the models learned from, [Q, M] both."""
         scores, lengths = self.told(self._arrays, inputs)
         scores = scores - self._scores_usual
+        scores = scores + (self._shift + (self._slope - np.float32(1)) * scores.mean(axis=1, keepdims=True))
         if lengths is None:
             lengths = self._tokens.deviations(inputs)
-        if not placed.all():
-            scores[~placed], lengths[~placed] = 0.0, 0.0
-        return scores, lengths
+        share = trust[:, None]
+        return scores * share, lengths * share
 
 
 def _between(scores: Floats) -> Floats:

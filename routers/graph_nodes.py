@@ -79,10 +79,14 @@ WEIGHTS = tuple(f"net.{name}" for name in Weights.__slots__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Remembered:
-    """Linear maps [P + 1, 1] and [P + 1, M] (the last row is the bias) and residuals at the fine nodes [N, M]."""
+    """Linear maps [P + 1, 1] and [P + 1, M] (the last row is the bias) and residuals at the fine nodes [N, M].
+
+    `heads` stand beside the network: logits of what sets a model apart.
+    """
 
     common: Floats
     own: Floats
+    heads: Floats
     tokens: Floats
     fine: Floats
     fine_tokens: Floats
@@ -105,7 +109,7 @@ class Remembered:
         if mix is None:
             return self
         weights = mix.astype(np.float32)
-        kept = (getattr(self, name) @ weights for name in ("own", "tokens", "fine", "fine_tokens"))
+        kept = (getattr(self, name) @ weights for name in ("own", "heads", "tokens", "fine", "fine_tokens"))
         return Remembered(self.common, *kept)
 
 

@@ -21,8 +21,10 @@ from routers.inputs import FACTS, Floats, Inputs
 
 Doubles = npt.NDArray[np.float64]
 
-# Columns of the table of models; DOUBT is half the 90 % interval that even many labels leave, LABELS their number.
-USUAL, LOG_TOKENS, LABELS, BIAS, DOUBT, LOG_MS = range(6)
+# Columns of the table of models; DOUBT is half the 90 % interval that even many labels leave, LABELS their number,
+# RATIO the logarithm of mean output tokens by median.
+USUAL, LOG_TOKENS, LABELS, BIAS, DOUBT, LOG_MS, RATIO = range(7)
+_WIDTH = RATIO + 1
 # What a card says of a model's length counts as so many answers.
 _TOKEN_LABELS = 4.0
 _KEPT_PLANS = 32
@@ -45,14 +47,15 @@ class Plan:
     usual_tokens: Floats
     doubt: Floats
     latency_ms: Floats
+    mean_ratio: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """Everything that an artifact holds, as arrays: A models, of which the first L were learned from.
 
-    `table` [A, 6], `edges` [3, A, K] (mass, sums of rests of score and log tokens at the skills), `mix` [A - L, L] how
-    the added ones are made of the learned ones; `shrink` scales what all models have in common, and what is one's own.
+    `table` [A, 7], `edges` [3, A, K] (mass, sums of rests of score and log tokens at the skills), `mix` [A - L, L] how
+    the added ones are made of the learned ones; `shrink` scales what sets one apart by the network, and by the heads.
     """
 
     places: Places
@@ -109,10 +112,11 @@ class Graph:
     def _check(self) -> None:
         models, skills = len(self.ids), len(self.places.skills)
         wanted = {
-            "pool.table": (self.table.shape, (models, 6)),
+            "pool.table": (self.table.shape, (models, _WIDTH)),
             "pool.edges": (self.edges.shape, (3, models, skills)),
             "pool.mix": (self.mix.shape, (len(self.mix), self.learned)),
             "memory.own": (self.memory.own.shape[1], self.learned),
+            "memory.heads": (self.memory.heads.shape, self.memory.own.shape),
             "memory.fine": (self.memory.fine.shape, (len(self.places.fine), self.learned)),
             "net.sent": (self.weights.sent.shape[1], skills),
             "net.first": (self.weights.first.shape[1], len(self.memory.own) - 1),
@@ -212,7 +216,8 @@ class Pool:
             known: Doubles = self.graph.table[place]
             return known
         row: Doubles = self.graph.prior.weights([card])[0] @ self.graph.table[: self.graph.learned]
-        row[USUAL] = np.clip(row[USUAL], LEAST_USUAL, MOST_USUAL)
+        usual = self.graph.prior.usual(card, self.graph.table[: self.graph.learned, USUAL])
+        row[USUAL] = np.clip(usual, LEAST_USUAL, MOST_USUAL)
         row[LABELS] = self._strength
         row[DOUBT] = max(row[DOUBT], 0.0)
         row[BIAS] = np.nan
@@ -258,7 +263,7 @@ class Pool:
         return folded(self.graph.weights, self.graph.memory.of(mix), usual, self._edges(cards, mix))
 
     def _planned(self, cards: tuple[ModelCard, ...]) -> Plan:
-        rows = np.array([self._row(card) for card in cards]).reshape(len(cards), 6)
+        rows = np.array([self._row(card) for card in cards]).reshape(len(cards), _WIDTH)
         mix = self._mixed(cards)
         made = self._folded(cards, mix, rows[:, USUAL])
         quality = self._shrunk(made.quality, mix)
@@ -277,6 +282,7 @@ class Pool:
             usual_tokens=_floats(np.exp(rows[:, LOG_TOKENS])),
             doubt=_floats(doubt),
             latency_ms=_floats(np.exp(rows[:, LOG_MS])),
+            mean_ratio=_floats(np.exp(rows[:, RATIO])),
         )
 
     def _shrunk(self, quality: Floats, mix: Doubles | None) -> Floats:
@@ -287,8 +293,10 @@ class Pool:
         else:
             usual = graph.table[: graph.learned, USUAL]
             common = folded(graph.weights, graph.memory, usual, self._known_edges()).quality.mean(axis=1, keepdims=True)
-        shared, own = graph.shrink
-        shrunk: Floats = (shared * common + own * (quality - common)).astype(np.float32)
+        of_network, of_heads = graph.shrink
+        shrunk: Floats = (common + of_network * (quality - common)).astype(np.float32)
+        heads = graph.memory.of(mix).heads
+        shrunk[: len(heads)] += np.float32(of_heads) * heads
         return shrunk
 
     def _biases(self, quality: Floats, usual: Doubles) -> Doubles:

@@ -129,16 +129,16 @@ def forecasts_of(
     limits = np.array([card.max_output_tokens or card.context_tokens for card in cards], dtype=np.float64)
     if cap is not None:
         limits = np.minimum(limits, cap)
-    written = np.rint((told.tokens[0], told.tokens_high[0], told.usual_tokens)).astype(np.float64)
-    tokens, tokens_high, usual_tokens = np.fmin(np.fmax(written, 1.0), limits)
-    latency = np.array([one.latency_ms for one in candidates]) * latency_factor(tokens)
-    columns = (
-        *(quality, np.minimum(low, quality), np.maximum(high, quality)),
-        *(tokens.astype(np.int64), np.maximum(tokens_high, tokens).astype(np.int64)),
-        *(latency, usual, usual_tokens.astype(np.int64)),
-    )
-    lists = [column.tolist() for column in columns]
+    written = np.empty((5, len(cards)))
+    written[:3] = told.tokens[0], told.tokens_high[0], told.usual_tokens
+    written[3:] = written[[0, 2]] * told.mean_ratio
+    written = np.fmin(np.fmax(np.rint(written), 1.0), limits)
+    written[1] = np.maximum(written[1], written[0])
+    latency = np.array([one.latency_ms for one in candidates]) * latency_factor(written[0])
+    tokens, tokens_high, usual_tokens, *means = written.astype(np.int64).tolist()
+    qualities = np.stack((quality, np.minimum(low, quality), np.maximum(high, quality))).tolist()
+    lists = (*qualities, tokens, tokens_high, latency.tolist(), usual.tolist(), usual_tokens)
     ids = [one.endpoint.id for one in candidates]
     trust = repeat(min(max(float(told.trust[0]), 0.0), 1.0))
     before: Iterable[float | None] = repeat(None) if prior is None else prior
-    return _made(ids, *lists, trust, before, repeat(eagerness), repeat(learner))
+    return _made(ids, *lists, trust, before, repeat(eagerness), repeat(learner), *means)

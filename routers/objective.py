@@ -16,12 +16,12 @@ _UNKNOWN_COST = 1.0
 
 
 def costs_of(input_tokens: int, candidate: Candidate, forecast: Forecast) -> tuple[int, int]:
-    """Forecast cost in nano-dollars at the median and at the upper quantile of the output's length; 0 for unknown."""
+    """Forecast cost in nano-dollars at the expected and at the upper quantile of the output's length; 0 for unknown."""
     card = candidate.card
     if not card.priced:
         return 0, 0
     return (
-        card.cost_nanousd(input_tokens, forecast.output_tokens),
+        card.cost_nanousd(input_tokens, forecast.expected_output_tokens),
         card.cost_nanousd(input_tokens, forecast.output_tokens_high),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from routers.inputs import Floats
 
@@ -13,8 +15,10 @@ class Predictions:
 
     `low` and `high` bound the expected quality of the pair (90 % interval). `usual` [M] and `usual_tokens` [M] are what
     the router knows of a model whatever is asked: the best fixed choice follows from them. `tokens` are median output
-    tokens, `tokens_high` their 90th percentile. `latency_ms` is NaN where the router knows nothing of it.
-    `trust` [Q] in 0..1 says how near a query lies to what was learned from (0: the forecasts are the usual ones).
+    tokens, `tokens_high` their 90th percentile; `mean_ratio` [M] (or [1] for all) is how many times the median a model
+    writes in the mean: lengths are skewed, and what a call is expected to cost follows from the mean. `latency_ms` is
+    NaN where the router knows nothing of it. `trust` [Q] in 0..1 says how near a query lies to what was learned from
+    (0: the forecasts are the usual ones).
     """
 
     quality: Floats
@@ -26,3 +30,14 @@ class Predictions:
     usual: Floats
     usual_tokens: Floats
     trust: Floats
+    mean_ratio: Floats = field(default_factory=lambda: np.ones(1, dtype=np.float32))
+
+    @property
+    def tokens_mean(self) -> Floats:
+        """Expected output tokens [Q, M]."""
+        return self.tokens * self.mean_ratio
+
+    @property
+    def usual_tokens_mean(self) -> Floats:
+        """Expected output tokens whatever is asked [M]."""
+        return self.usual_tokens * self.mean_ratio

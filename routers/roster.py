@@ -20,8 +20,10 @@ Array = npt.NDArray[Any]
 
 ARRAYS = ("roster", "roster_mix", *CARD_ARRAYS)
 # Columns of the roster: mean score, its half interval, labels that it rests on, logarithms of median output tokens, of
-# how far the 90th percentile lies above, and of milliseconds.
-USUAL, DOUBT, LABELS, LOG_TOKENS, HIGH, LOG_MS = range(6)
+# how far the 90th percentile lies above, of milliseconds, and of how far mean output tokens lie above the median.
+USUAL, DOUBT, LABELS, LOG_TOKENS, HIGH, LOG_MS, MEAN = range(7)
+# The last one is kept apart: artifacts made before it was known lack it, and are read as if means were medians.
+_MEANS = "roster_means"
 _90_PERCENT = 1.645
 # Token counts that a forecast from a card is worth; lengths vary less between models than within them.
 _TOKEN_LABELS = 8.0
@@ -40,6 +42,7 @@ class Plan:
     doubt: Floats
     tokens: Floats
     high: Floats
+    mean_ratio: Floats
     latency_ms: Floats
     columns: npt.NDArray[np.intp] | None
     mix: Floats
@@ -55,10 +58,10 @@ class Roster:
     def __init__(self, ids: Sequence[str], table: Doubles, mix: Doubles, prior: CardPrior) -> None:
         self.ids = tuple(ids)
         self._place = {name: place for place, name in enumerate(self.ids)}
-        self._table = table
+        self._table = table if table.shape[1] > MEAN else np.column_stack([table, np.zeros(len(table))])
         self._mix = mix
         self.prior = prior
-        self._learned = table[: len(ids) - len(mix)]
+        self._learned = self._table[: len(ids) - len(mix)]
         self._strength = prior.strength(self._learned[:, USUAL])
         self._plans: dict[tuple[int, ...], Plan] = {}
 
@@ -71,13 +74,15 @@ class Roster:
             ids, table, mix = list(facts["models"]), arrays["roster"], arrays["roster_mix"]
             if table.shape != (len(ids), 6) or mix.shape != (len(ids) - prior.solution.shape[1], len(ids) - len(mix)):
                 raise ValueError(f"{len(ids)} models, but the roster is {table.shape} and its mix {mix.shape}")
+            table = np.column_stack([table, arrays.get(_MEANS, np.zeros(len(ids)))])
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ArtifactError(f"the artifact's models can't be read ({error}): train it anew") from error
         return cls(ids, table.astype(np.float64), mix.astype(np.float64), prior)
 
     def arrays(self) -> dict[str, Array]:
         """For an artifact; the ids go into its facts."""
-        return {"roster": self._table, "roster_mix": self._mix.astype(np.float32), **self.prior.arrays()}
+        parts = {"roster": self._table[:, :MEAN], _MEANS: self._table[:, MEAN]}
+        return {**parts, "roster_mix": self._mix.astype(np.float32), **self.prior.arrays()}
 
     def plan(self, cards: Sequence[ModelCard]) -> Plan:
         """Kept for the next call with the same cards: a pool of candidates seldom changes."""
@@ -123,7 +128,7 @@ class Roster:
         if place is not None:
             return np.asarray(self._table[place])
         row: Doubles = self.prior.weights([card])[0] @ self._learned
-        row[USUAL] = np.clip(row[USUAL], 0.01, 0.99)
+        row[USUAL] = self.prior.usual(card, self._learned[:, USUAL])
         row[LABELS] = self._strength
         row[DOUBT] = max(row[DOUBT], 0.0)
         return row
@@ -135,7 +140,7 @@ class Roster:
         return np.asarray(np.eye(1, learned, place)[0] if place < learned else self._mix[place - learned])
 
     def _planned(self, cards: tuple[ModelCard, ...]) -> Plan:
-        rows = np.array([self._row(card) for card in cards]).reshape(len(cards), 6)
+        rows = np.array([self._row(card) for card in cards]).reshape(len(cards), MEAN + 1)
         places = np.array([self._place.get(card.id, len(self.ids)) for card in cards], dtype=np.intp)
         share = np.clip(rows[:, USUAL], 0.02, 0.98)
         doubt = np.hypot(rows[:, DOUBT], _90_PERCENT * np.sqrt(share * (1 - share) / np.maximum(rows[:, LABELS], 1)))
@@ -146,6 +151,7 @@ class Roster:
             doubt=_floats(doubt),
             tokens=_floats(np.exp(rows[:, LOG_TOKENS])),
             high=_floats(np.exp(np.maximum(rows[:, HIGH], 0.0))),
+            mean_ratio=_floats(np.exp(rows[:, MEAN])),
             latency_ms=_floats(np.exp(rows[:, LOG_MS])),
             columns=places if (places < len(self._learned)).all() else None,
             mix=_floats(mix),

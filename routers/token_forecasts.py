@@ -1,7 +1,8 @@
 """How long answers will be: each model's usual length, stretched by how long this query's answers are for all models.
 
 log median tokens of model m at query x = usual[m] + slope[m] * length(x), length(x) a ridge on embedding and facts that
-all models share; the 90th percentile lies `high[m]` above, the conformal quantile of residuals of unseen queries.
+all models share; the 90th percentile lies `high[m]` above, the conformal quantile of residuals of unseen queries. The
+mean lies `mean[m]` above: a smearing ratio (Duan 1983), weighted by forecast tokens so that totals are met.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ Array = npt.NDArray[Any]
 UPPER_SHARE = 0.9
 PENALTIES = (1.0, 10.0, 100.0)
 _OWN = ("usual_log_tokens", "tokens_slope", "tokens_high")
+_MEAN = "tokens_mean"
 ARRAYS = (*_OWN, "length_weights", "length_fact_weights", "length_bias")
 _UNKNOWN_TOKENS = 200.0
 _UNKNOWN_HIGH = float(np.log(3.0))
-# Residuals of a model before its own quantile is believed over that of all models.
+# Residuals of a model before its own quantile is believed over that of all models; for its mean these weigh as many.
 _OWN_QUANTILE = 40
 _SLOPE_STRENGTH = 20.0
 
@@ -38,6 +40,7 @@ class TokenForecasts:
     slope: Doubles
     high: Doubles
     length: Mapping[str, Array]
+    mean: Doubles
 
     @classmethod
     def fit(cls, inputs: Inputs, log_tokens: Array, unseen: Inputs, unseen_log_tokens: Array) -> TokenForecasts:
@@ -55,8 +58,8 @@ class TokenForecasts:
         return linear(self.length, inputs, "length_") * self.slope.astype(np.float32)
 
     def calibrated(self, deviations: Array, log_tokens: Array) -> TokenForecasts:
-        """The same with medians and 90th percentiles that hold on unseen queries, where these deviations [Q, M] from
-        the usual lengths were forecast."""
+        """The same with medians, means and 90th percentiles that hold on unseen queries, where these deviations [Q, M]
+        from the usual lengths were forecast."""
         residuals = np.asarray(log_tokens, dtype=np.float64) - (self.usual + deviations)
         shared = residuals[~np.isnan(residuals)]
         middle, upper = np.zeros(len(self.usual)), np.full(len(self.usual), _upper(shared))
@@ -65,19 +68,20 @@ class TokenForecasts:
             if len(own) >= _OWN_QUANTILE:
                 middle[column] = np.median(own)
                 upper[column] = _upper(own)
-        return replace(self, usual=self.usual + middle, high=np.maximum(upper - middle, 0.0))
+        mean = mean_ratios(self.usual + middle + deviations, log_tokens)
+        return replace(self, usual=self.usual + middle, high=np.maximum(upper - middle, 0.0), mean=mean)
 
     def arrays(self) -> dict[str, Array]:
         """For an artifact."""
-        own = dict(zip(_OWN, (self.usual, self.slope, self.high), strict=True))
+        own = dict(zip((*_OWN, _MEAN), (self.usual, self.slope, self.high, self.mean), strict=True))
         return {name: np.asarray(one, dtype=np.float32) for name, one in {**own, **self.length}.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> TokenForecasts:
-        """The reverse of `arrays`."""
+        """The reverse of `arrays`; where no mean was kept it is as the median."""
         length = {name: arrays[name] for name in ARRAYS if name.startswith("length_")}
         usual, slope, high = (arrays[name].astype(np.float64) for name in _OWN)
-        return cls(usual, slope, high, length)
+        return cls(usual, slope, high, length, arrays.get(_MEAN, np.zeros(len(usual))).astype(np.float64))
 
 
 def _fitted(inputs: Inputs, log_tokens: Array, penalty: float) -> TokenForecasts:
@@ -97,12 +101,25 @@ def _fitted(inputs: Inputs, log_tokens: Array, penalty: float) -> TokenForecasts
     strength = _SLOPE_STRENGTH * float(np.mean(told**2)) + 1e-9
     slope = (products + strength) / (squares + strength)
     high = np.full(len(usual), _UNKNOWN_HIGH)
-    return TokenForecasts(usual, slope, high, design.folded(weights, bias, "length_"))
+    return TokenForecasts(usual, slope, high, design.folded(weights, bias, "length_"), np.zeros(len(usual)))
 
 
 def _error(told: Floats, log_tokens: Array) -> float:
     apart = np.abs(log_tokens - told)
     return float(np.nanmean(apart)) if np.isfinite(apart).any() else 0.0
+
+
+def mean_ratios(medians: Array, log_tokens: Array) -> Doubles:
+    """Logarithm [M] of tokens written over forecast medians, both summed; models with few are drawn to all together."""
+    seen = ~np.isnan(log_tokens)
+    written = np.exp(np.where(seen, log_tokens, -np.inf).astype(np.float64)).sum(axis=0)
+    foretold = np.exp(np.where(seen, medians, -np.inf).astype(np.float64)).sum(axis=0)
+    if not seen.any():
+        return np.zeros(len(foretold))
+    shared = written.sum() / foretold.sum()
+    drawn = _OWN_QUANTILE * foretold / np.maximum(seen.sum(axis=0), 1)
+    blended = (written + shared * drawn) / np.where(seen.any(axis=0), foretold + drawn, 1.0)
+    return np.asarray(np.log(np.where(seen.any(axis=0), blended, shared)), dtype=np.float64)
 
 
 def _upper(residuals: Doubles) -> float:

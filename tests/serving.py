@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def environment(data_dir: Path, extra: Mapping[str, str] | None = None) -> dict[
         "FINGERPOST_ADMIN_KEY": ADMIN_KEY,
         "FINGERPOST_LOG_LEVEL": "warning",
         "FINGERPOST_LAME_DUCK_S": "0",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
         **(extra or {}),
     }
 
@@ -79,27 +79,38 @@ def serving(
         variables["FINGERPOST_POLICIES"] = str(folder / "policies")
     command = [sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0", *arguments]
     with (folder / "stderr.log").open("w") as errors:
-        process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True)
-    served = Served("", process, folder / "data")
+        process = subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+    served, lines = Served("", process, folder / "data"), queue.Queue[str | None]()
+    reader = threading.Thread(target=_read, args=(served, lines), daemon=True)
+    reader.start()
     try:
-        _await_ready(served, folder / "stderr.log")
+        _await_ready(served, lines, folder / "stderr.log")
         yield served
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
+        ended(process, reader)
 
 
-def _await_ready(served: Served, errors: Path) -> None:
-    lines: queue.Queue[str | None] = queue.Queue()
-    thread = threading.Thread(target=_read, args=(served, lines), daemon=True)
-    thread.start()
+def ended(process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    """By SIGTERM; what is left of its group then, such as workers that have outlived their supervisor, by SIGKILL."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    # The pipe is open as long as anybody in the group is there; to close it here while it is read would wait for them.
+    if process.poll() is not None:
+        reader.join(2)
+    if reader.is_alive():
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        reader.join(10)
+    if process.stdout is not None and not reader.is_alive():
+        process.stdout.close()
+
+
+def _await_ready(served: Served, lines: queue.Queue[str | None], errors: Path) -> None:
     while True:
         try:
             line = lines.get(timeout=READY_WITHIN_S)

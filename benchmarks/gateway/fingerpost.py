@@ -50,7 +50,8 @@ def _tenant(program: str, environment: dict[str, str]) -> str:
         found: dict[str, str] = json.loads(done.stdout)
         return found
 
-    subprocess.run((program, "db", "upgrade"), env=clean_environment(environment), check=True, capture_output=True)
+    upgrade, variables = (program, "db", "upgrade"), clean_environment(environment)
+    subprocess.run(upgrade, env=variables, check=True, capture_output=True, timeout=_SET_UP_S)
     organisation = run("org", "create", "bench")["id"]
     team = run("team", "create", "bench", "--org", organisation)["id"]
     key = run("key", "issue", "bench", "--team", team)

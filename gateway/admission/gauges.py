@@ -13,6 +13,8 @@ from typing import Protocol
 from gateway.admission.rules import Budget, Rules
 
 LEASE_S = 60.0
+# For so long after a lease has expired a call that lives on all the same may still say what it has really cost.
+CORRECTED_S = 86_400.0
 
 
 class GaugesUnavailable(OSError):
@@ -109,7 +111,8 @@ class Gauges(Protocol):
 
     async def admit(self, lease_id: str, demand: Demand, replacing: str | None = None) -> Granted | Refused:
         """Set everything aside, or nothing. `replacing` gives up that lease in the same step (kept on refusal);
-        a replaced lease's requests and tokens are not counted twice."""
+        a replaced lease's requests and tokens are not counted twice, and of one that has expired the charge is taken
+        back."""
 
     async def extend(self, lease_id: str, demand: Demand, more_nanousd: int) -> bool:
         """Set more money aside for a running call; False, and nothing changed, where a hard budget does not cover it
@@ -117,7 +120,11 @@ class Gauges(Protocol):
 
     def settle(self, settlement: Settlement) -> None:
         """End a lease: spent grows by the real cost, the reservation goes, tokens are corrected. Never waits, never
-        raises, idempotent by lease; carried out within milliseconds, retried while the store is away."""
+        raises, idempotent by lease; carried out within milliseconds, retried while the store is away.
+
+        Of a lease that has expired, and was charged whole, the difference is given back, for `CORRECTED_S`: in the
+        bucket of that charge, so that no later window's spending grows by what was not reserved in it, and only while
+        that bucket counts."""
 
     async def renew(self, lease_ids: Sequence[str]) -> None:
         """Keep running leases alive for another `LEASE_S`."""

@@ -8,12 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.admission.gauges import LEASE_S, Demand, Expired, Granted, Level, Refused, Settlement
 from gateway.admission.memory_budgets import MemoryBudgets
 from gateway.admission.memory_limits import Hold, MemoryLimits
 from gateway.admission.recent import Recent
 from gateway.admission.rules import Budget
+from gateway.admission.windows import still_counts
+
+# Leases that expired and may still be corrected.
+MOST_CHARGED: Final = 4_096
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +30,15 @@ class _Lease:
     reserved: int
     reserved_at_s: float
     expires_at: float
+
+
+@dataclass(slots=True, eq=False)
+class _Charged:
+    """What a lease that expired was charged, in the buckets of the moment `at_s`."""
+
+    budgets: Sequence[Budget]
+    cost: int
+    at_s: float
 
 
 class MemoryGauges:
@@ -50,6 +64,7 @@ class MemoryGauges:
         self._budgets = MemoryBudgets()
         self._leases: dict[str, _Lease] = {}
         self._ended = Recent()
+        self._charged: dict[str, _Charged] = {}
 
     async def admit(self, lease_id: str, demand: Demand, replacing: str | None = None) -> Granted | Refused:
         """See `Gauges.admit`; limits are looked at before budgets."""
@@ -72,6 +87,8 @@ class MemoryGauges:
             self._limits.drop(old.hold, hold)
             del self._leases[replacing]
             self._ended.add(replacing)
+        elif replacing is not None:
+            self._correct(replacing, 0, now)
         self._leases[lease_id] = _Lease(demand, hold, cost, now, self._monotonic() + self._lease_s)
         return granted
 
@@ -94,6 +111,8 @@ class MemoryGauges:
         if lease is not None:
             self._limits.settle(lease.hold, settlement.tokens)
             self._budgets.book(lease.demand.rules.budgets, settlement.cost_nanousd, lease.reserved, now, now)
+        elif self._correct(lease_id, settlement.cost_nanousd, now):
+            return
         elif lease_id not in self._ended:
             self._budgets.book(settlement.demand.rules.budgets, settlement.cost_nanousd, 0, now, now)
         self._ended.add(lease_id)
@@ -116,8 +135,20 @@ class MemoryGauges:
             self._budgets.book(lease.demand.rules.budgets, lease.reserved, lease.reserved, lease.reserved_at_s, now)
             self._ended.add(lease_id)
             if lease.demand.rules.budgets:
+                if len(self._charged) >= MOST_CHARGED:
+                    del self._charged[next(iter(self._charged))]
+                self._charged[lease_id] = _Charged(lease.demand.rules.budgets, lease.reserved, lease.reserved_at_s)
                 found.append(Expired(lease_id, lease.reserved))
         return found
+
+    def _correct(self, lease_id: str, cost: int, now_s: float) -> bool:
+        """Whether the lease has expired and is charged its real cost instead of all that it had reserved."""
+        charged = self._charged.pop(lease_id, None)
+        if charged is None:
+            return False
+        budgets = [one for one in charged.budgets if still_counts(one.window, charged.at_s, now_s)]
+        self._budgets.book(budgets, cost - charged.cost, 0, charged.at_s, now_s)
+        return True
 
     async def levels(self, budgets: Sequence[Budget]) -> Sequence[Level]:
         """See `Gauges.levels`."""

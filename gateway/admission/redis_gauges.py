@@ -160,6 +160,8 @@ class RedisGauges:
             reply = await self._ask(self._scripts.admit, spelled, words)
             if replaced := bool(reply[0]):
                 self._ended.add(replacing)
+                if old is not None:  # it may have expired, and then its charge is taken back
+                    self._settling.add(Settlement(replacing, Demand(old.spelled.rules, 0, 0), 0, 0), old.spelled)
             return reply
         finally:
             if old is not None and not replaced and replacing not in self._ended:

@@ -60,6 +60,13 @@ def buckets_of(spelled: bytes, at_s: int) -> list[tuple[str, int]]:
     return [(row[0], _bucket(row, at_s)) for row in rows]
 
 
+def counted_buckets(spelled: bytes, at_s: int, now_s: int) -> list[tuple[str, int]]:
+    """Those of `buckets_of` that count at `now_s`."""
+    rows, _ = msgspec.msgpack.decode(spelled, type=_Spelled)
+    buckets = [(row, _bucket(row, at_s)) for row in rows]
+    return [(row[0], bucket) for row, bucket in buckets if bucket >= _bucket(row, now_s) - row[5]]
+
+
 def _budget_row(budget: Budget) -> _BudgetRow:
     window = budget.window
     high, low = divmod(budget.limit_nanousd, _NANO)

@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final
 
 from gateway.admission.gauges import Settlement
-from gateway.admission.redis_rules import SpelledRules, buckets_of
+from gateway.admission.redis_rules import SpelledRules, counted_buckets
 from gateway.admission.redis_scripts import Scripts
 from gateway.admission.spend_book import SpendBook
 from gateway.redis_link import Argument, Encoded, RedisLink, RedisRefused, RedisUnavailable, Script, encoded
@@ -114,23 +114,24 @@ class Settling:
             now, *unknown = await self._surely(self.scripts.settle, words)
             for due in batch if not unknown else _without(batch, unknown):
                 self._book(due, now)
-            self._in_hand = lost = [batch[place - 1] for place in unknown if batch[place - 1].settlement.cost_nanousd]
+            self._in_hand = lost = [batch[place - 1] for place in unknown]
             if lost:
                 await self._count(lost)
             self._in_hand = ()
 
     async def _count(self, lost: Sequence[_Due]) -> None:
-        """Costs of leases that Redis does not know; of those that expired the charge is taken back."""
+        """Costs of leases that Redis does not know; of those that expired the charge is corrected where it stands."""
         words: list[Argument] = []
         for due in lost:
             words += (due.settlement.lease_id, due.settlement.cost_nanousd, due.spelled.spelled)
         now, *charges = await self._surely(self.scripts.count, words)
         for due, charged in zip(lost, charges, strict=True):
-            if charged:
-                cost, at = charged.split()
-                for budget_id, bucket in buckets_of(due.spelled.spelled, int(at)):
-                    self.book.add(budget_id, bucket, -int(cost))
-            self._book(due, now)
+            if not charged:
+                self._book(due, now)
+                continue
+            cost, at = map(int, charged.split())
+            for budget_id, bucket in counted_buckets(due.spelled.spelled, at, now):
+                self.book.add(budget_id, bucket, due.settlement.cost_nanousd - cost)
 
     async def _surely(self, script: Script, words: Sequence[Argument]) -> Any:
         """Ask until there is an answer, with one number, so that it counts once."""

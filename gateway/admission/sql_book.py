@@ -14,10 +14,10 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
 
-from gateway.admission.gauges import Expired, Level, Refused
+from gateway.admission.gauges import CORRECTED_S, Expired, Level, Refused
 from gateway.admission.memory_budgets import MemoryBudgets
 from gateway.admission.rules import Budget, WindowKind
-from gateway.admission.sql_statements import ENDED, Statements, mapping
+from gateway.admission.sql_statements import ENDED, EXPIRED, Statements, mapping
 from gateway.admission.sql_steps import Admit, Answer, Batch, End, Extend, Step
 from gateway.admission.windows import bucket_of, first_bucket, resets_at
 
@@ -107,15 +107,16 @@ class SqlBook:
     def reap(self, connection: Connection, late: Mapping[str, Iterable[str]], now_s: float) -> Sequence[Expired]:
         """End those that are late still, each charged whole in the buckets of its last reservation."""
         self._lock(connection, sorted({budget_id for ids in late.values() for budget_id in ids}))
-        rows = self._sql.reap.rows(connection, ids=self._sql.many(list(late)), now=now_s)
+        ids = self._sql.many(list(late))
+        self._sql.forget_leases.rows(connection, ids=ids, now=now_s)
         changes = _Changes()
         found = []
-        for lease_id, reserved, buckets in rows:
-            if reserved > ENDED:
-                found.append(Expired(lease_id, reserved))
-                changes.reserve(mapping(buckets), -reserved)
-                for budget_id, bucket in mapping(buckets).items():
-                    changes.spend(budget_id, bucket, reserved)
+        for lease_id, kept, buckets in self._sql.reap.rows(connection, ids=ids, now=now_s, until=now_s + CORRECTED_S):
+            charged = EXPIRED - kept
+            found.append(Expired(lease_id, charged))
+            changes.reserve(mapping(buckets), -charged)
+            for budget_id, bucket in mapping(buckets).items():
+                changes.spend(budget_id, bucket, charged)
         self._write(connection, changes, now_s)
         return found
 
@@ -142,6 +143,9 @@ class SqlBook:
         for end in ends:
             if end.lease_id in held:
                 _, reserved, buckets = held[end.lease_id]
+                if reserved < ENDED:
+                    _correct(changes, end, EXPIRED - reserved, mapping(buckets), now_s)
+                    continue
                 changes.reserve(mapping(buckets), -reserved)
             if end.cost and (end.lease_id in held or end.lease_id in strays):
                 for budget in end.budgets:
@@ -208,6 +212,14 @@ class SqlBook:
                 if self._pruned.get(budget.id) != first:
                     self._pruned[budget.id] = old[budget.id] = first
         self._sql.forget.each(connection, [{"budget": one, "first": first} for one, first in old.items()])
+
+
+def _correct(changes: _Changes, end: End, charged: int, buckets: Mapping[str, int], now_s: float) -> None:
+    """A lease that has expired is charged its real cost instead, in the buckets that were charged."""
+    for budget in end.budgets:
+        bucket = buckets.get(budget.id)
+        if bucket is not None and bucket >= first_bucket(budget.window, now_s) and end.cost != charged:
+            changes.spend(budget.id, bucket, end.cost - charged)
 
 
 def _admit(picture: MemoryBudgets, known: dict[str, int], changes: _Changes, step: Admit, now_s: float) -> Answer:

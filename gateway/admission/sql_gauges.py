@@ -38,6 +38,8 @@ from gateway.ledger.faults import describe
 
 Found = TypeVar("Found")
 TIMEOUT_S: Final = 1.0
+# Leases of this process that have expired, whose calls may still tell what they cost.
+MOST_EXPIRED: Final = 4_096
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +84,7 @@ class SqlGauges:
         self._limits = MemoryLimits(share, monotonic)
         self._held: dict[str, _Held] = {}
         self._ended = Recent()
+        self._expired: dict[str, Sequence[Budget]] = {}
         self._reap_from = float("-inf")
 
     async def admit(self, lease_id: str, demand: Demand, replacing: str | None = None) -> Granted | Refused:
@@ -105,8 +108,8 @@ class SqlGauges:
                 return answer
             if isinstance(answer, tuple) and answer:
                 granted = Granted(granted.requests, granted.tokens, answer)
-        if old is not None and replacing is not None:
-            self._give_up(replacing, old, hold, ended=bool(rules.budgets))
+        if replacing is not None:
+            self._give_up(replacing, old, hold)
         self._held[lease_id] = _Held(demand, hold, self._monotonic() + self._lease_s)
         return granted
 
@@ -128,8 +131,9 @@ class SqlGauges:
         elif lease_id in self._ended:
             return
         self._ended.add(lease_id)
+        stray = held is None and self._expired.pop(lease_id, None) is None
         if budgets:
-            self._teller.end(End(lease_id, budgets, cost, self._clock.now(), stray=held is None))
+            self._teller.end(End(lease_id, budgets, cost, self._clock.now(), stray))
 
     async def renew(self, lease_ids: Sequence[str]) -> None:
         """See `Gauges.renew`."""
@@ -167,13 +171,15 @@ class SqlGauges:
         """See `Gauges.drain`."""
         await self._teller.drain(timeout_s)
 
-    def _give_up(self, lease_id: str, old: _Held, hold: Hold, ended: bool) -> None:
-        """A lease whose place another has taken; `ended`: its money has been given back in the same step."""
+    def _give_up(self, lease_id: str, old: _Held | None, hold: Hold) -> None:
+        """A lease whose place another has taken; it may have expired, and then its charge is taken back."""
         self._held.pop(lease_id, None)
         self._ended.add(lease_id)
-        self._limits.drop(old.hold, hold)
-        if old.demand.rules.budgets and not ended:
-            self._teller.end(End(lease_id, old.demand.rules.budgets, 0, self._clock.now(), stray=False))
+        if old is not None:
+            self._limits.drop(old.hold, hold)
+        budgets = old.demand.rules.budgets if old is not None else self._expired.pop(lease_id, ())
+        if budgets:
+            self._teller.end(End(lease_id, budgets, 0, self._clock.now(), stray=False))
 
     def _reap_limits(self) -> None:
         """Calls of this process that were lost: their places are free again."""
@@ -181,7 +187,10 @@ class SqlGauges:
         for lease_id in [one for one, held in self._held.items() if held.expires_at < now]:
             held = self._held.pop(lease_id)
             self._limits.settle(held.hold, held.hold.tokens)
-            self._ended.add(lease_id)
+            if len(self._expired) >= MOST_EXPIRED:
+                self._ended.add(oldest := next(iter(self._expired)))
+                del self._expired[oldest]
+            self._expired[lease_id] = held.demand.rules.budgets
 
     def _postpone_reaping(self) -> None:
         self._reap_from = self._monotonic() + self._lease_s

@@ -37,6 +37,8 @@ from gateway.ledger.tables import budget_lock, budget_spend, lease
 
 # `reserved_nanousd` of a lease that has ended, kept for a while so that it can't end (or begin) once more.
 ENDED: Final = -1
+# That of one that has expired and was charged c is EXPIRED - c, until it is told what it really cost.
+EXPIRED: Final = -2
 REAP_AT_ONCE: Final = 200
 
 
@@ -82,6 +84,7 @@ class Statements:
         self.bring_near = Statement(_bring_near(), dialect)
         self.expired = Statement(_expired(), dialect)
         self.reap = Statement(_reap(self._listed()), dialect)
+        self.forget_leases = Statement(_forget_leases(self._listed()), dialect)
         self.clock = Statement(_clock(), dialect) if not self.is_sqlite else None
 
     def many(self, values: Sequence[Any]) -> Any:
@@ -185,8 +188,9 @@ def _extend_lease() -> Executable:
 
 
 def _end_leases(listed: ColumnElement[bool]) -> Executable:
-    running = lease.c.reserved_nanousd > ENDED
-    return delete(lease).where(listed, running).returning(lease.c.id, lease.c.reserved_nanousd, lease.c.buckets)
+    """Those that run, and those that have expired and are told their real cost now."""
+    open_yet = lease.c.reserved_nanousd != ENDED
+    return delete(lease).where(listed, open_yet).returning(lease.c.id, lease.c.reserved_nanousd, lease.c.buckets)
 
 
 def _renew(listed: ColumnElement[bool], is_sqlite: bool) -> Executable:
@@ -209,8 +213,15 @@ def _expired() -> Select[Any]:
 
 
 def _reap(listed: ColumnElement[bool]) -> Executable:
+    late = (lease.c.expires_at < bindparam("now", type_=Double), lease.c.reserved_nanousd > ENDED)
+    charged = EXPIRED - lease.c.reserved_nanousd
+    kept = update(lease).where(listed, *late).values(reserved_nanousd=charged, expires_at=bindparam("until"))
+    return kept.returning(lease.c.id, lease.c.reserved_nanousd, lease.c.buckets)
+
+
+def _forget_leases(listed: ColumnElement[bool]) -> Executable:
     late = lease.c.expires_at < bindparam("now", type_=Double)
-    return delete(lease).where(listed, late).returning(lease.c.id, lease.c.reserved_nanousd, lease.c.buckets)
+    return delete(lease).where(listed, late, lease.c.reserved_nanousd <= ENDED).returning(lease.c.id)
 
 
 def _clock() -> Select[Any]:

@@ -3,7 +3,8 @@
 A bucket is named by its first second (Unix time). What counts now is whatever lies in buckets that begin at or after
 `first_bucket`. Every store keeps to three rules: a settlement is booked in the bucket of the moment when it was made, a
 lease that expired in the bucket of its last admission or extension (so that no window's spending ever grows by more
-than was reserved in it), and buckets before `first_bucket` of the budget's present window may be forgotten.
+than was reserved in it; what it really cost, if that is ever told, corrects the same bucket while that counts), and
+buckets before `first_bucket` of the budget's present window may be forgotten.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ def first_bucket(window: Window, now_s: float) -> int:
     """
     bucket = bucket_of(window, now_s)
     return bucket - _span_s(window) if window.kind is WindowKind.ROLLING else bucket
+
+
+def still_counts(window: Window, at_s: float, now_s: float) -> bool:
+    """Whether what was booked for the moment `at_s` counts at `now_s`."""
+    return bucket_of(window, at_s) >= first_bucket(window, now_s)
 
 
 def bucket_ends(window: Window, now_s: float) -> float:

@@ -50,9 +50,13 @@ SEND_STALL_S = 60.0
 OWN_FAULT = "The gateway failed; the request id finds it in the log."
 
 
-def new_request_id() -> str:
-    """An id that no other request has."""
-    return f"req_{os.urandom(12).hex()}"
+def new_request_id(at: float) -> str:
+    """An id that no other request has: 44 bits of milliseconds, then 52 of chance.
+
+    Younger ones sort behind older ones, so that the ledger's index of them grows at its end; at random places each
+    row would cost a page of its own. `at` is in Unix seconds.
+    """
+    return f"req_{int(at * 1000):011x}{os.urandom(7).hex():.13}"
 
 
 class RawRoute:
@@ -87,7 +91,8 @@ class RawRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
-        record = Record(id=new_request_id(), at=time(), route=self._name)
+        at = time()
+        record = Record(id=new_request_id(at), at=at, route=self._name)
         departure = Departure(receive)
         try:
             reply = await self._admit(scope, receive, departure, record, started)
@@ -200,8 +205,9 @@ class Departure:
 
     def watch(self) -> None:
         """Begin; the body must have been read to its end."""
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._timer = loop.call_later(WATCH_AFTER_S, self._start)
 
     def stop(self) -> None:
         """Nothing is cancelled any more."""
@@ -291,9 +297,10 @@ class _BodyClock:
     __slots__ = ("_expired", "_task", "_timer")
 
     def __init__(self, timeout_s: float) -> None:
-        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
         self._expired = False
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
+        self._timer = loop.call_later(timeout_s, self._expire)
 
     def verdict(self) -> BaseException:
         """What a cancellation meant: our own time-out, or somebody else's wish."""
@@ -318,7 +325,7 @@ class _SendClock:
 
     def __init__(self, stall_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._stall_s = stall_s
         self.sending = False
         self.sent = 0

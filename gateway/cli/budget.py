@@ -12,7 +12,7 @@ from gateway.admission.rule_checks import check_budget, check_subject, to_nanous
 from gateway.admission.rules import Budget, Period, Scope, WindowKind
 from gateway.admission.stores import Stores
 from gateway.api.admin.shown import shown_budget
-from gateway.cli.output import fail, print_fields, print_json, print_table
+from gateway.cli.output import fail, print_fields, print_json, print_rows, print_updated
 from gateway.cli.stores import Json, actor, known, with_stores
 
 app = typer.Typer(help="Budgets.", no_args_is_help=True)
@@ -55,11 +55,8 @@ def list_budgets(
 ) -> None:
     """All budgets."""
     rows = [shown_budget(row) for row in with_stores(lambda stores: stores.rules.list(Budget, scope, scope_id))]
-    if as_json:
-        print_json(rows)
-        return
     columns = ("id", "scope", "scope_id", "limit_usd", "window", "period", "window_s", "hard")
-    print_table(columns, ([row[column] for column in columns] for row in rows))
+    print_rows(columns, rows, as_json=as_json)
 
 
 @app.command()
@@ -82,9 +79,7 @@ def update(
         return new
 
     row = with_stores(lambda stores: stores.rules.update(Budget, budget_id, edit, actor=actor()))
-    if row is None:
-        fail(f"there is no budget '{budget_id}'", code=1)
-    print_json(shown_budget(row)) if as_json else print(f"{budget_id} is updated")
+    print_updated("budget", budget_id, row, shown_budget, as_json=as_json)
 
 
 @app.command()

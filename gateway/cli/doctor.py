@@ -102,7 +102,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     if not settings.redis_url:
-        yield Finding("redis", True, "not configured; budgets are kept in the database, limits by each process")
+        share = f", 1/{settings.workers} of each by each worker" if settings.workers > 1 else ""
+        yield Finding("redis", True, f"not configured; budgets are kept in the database, limits by each process{share}")
         return
     from redis import Redis, RedisError
 

@@ -52,6 +52,8 @@ def evaluate(
         )
         if calibration is not None and not (artifact or train_data):
             raise ValueError("--calibration is for unseen --data: name --train-data or --artifact too")
+        if artifact or train_data:
+            asked.refuse_splits()
         with bars() as told:
             opened = reader(settings_or_fail(), told)
 

@@ -11,7 +11,7 @@ from gateway.admission.grants import KeyRow, Role
 from gateway.admission.stores import Stores
 from gateway.admission.terms import Terms, check_terms
 from gateway.api.admin.shown import shown_key
-from gateway.cli.output import fail, print_fields, print_json, print_table
+from gateway.cli.output import fail, print_fields, print_json, print_rows, print_updated
 from gateway.cli.stores import (
     Days,
     Json,
@@ -69,11 +69,8 @@ def list_keys(
 ) -> None:
     """All keys, without secrets."""
     rows = [shown_key(row) for row in with_stores(lambda stores: stores.keys.list(team))]
-    if as_json:
-        print_json(rows)
-        return
     columns = ("id", "name", "role", "team_id", "policy", "created_at", "expires_at", "revoked_at", "rotated_to")
-    print_table(columns, ([row[column] for column in columns] for row in rows))
+    print_rows(columns, rows, as_json=as_json)
 
 
 @app.command()
@@ -101,9 +98,7 @@ def update(
         return new
 
     row = with_stores(lambda stores: stores.keys.update(key_id, edit, actor=actor()))
-    if row is None:
-        fail(f"there is no key '{key_id}'", code=1)
-    print_json(shown_key(row)) if as_json else print(f"{key_id} is updated")
+    print_updated("key", key_id, row, shown_key, as_json=as_json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from gateway.admission.rule_checks import check_limit, check_subject
 from gateway.admission.rules import RateLimit, Scope
 from gateway.admission.stores import Stores
 from gateway.api.admin.shown import shown_limit
-from gateway.cli.output import fail, print_fields, print_json, print_table
+from gateway.cli.output import fail, print_fields, print_json, print_rows, print_updated
 from gateway.cli.stores import Json, actor, known, with_stores
 
 app = typer.Typer(help="Rate limits.", no_args_is_help=True)
@@ -52,11 +52,8 @@ def list_limits(
 ) -> None:
     """All rate limits."""
     rows = [shown_limit(row) for row in with_stores(lambda stores: stores.rules.list(RateLimit, scope, scope_id))]
-    if as_json:
-        print_json(rows)
-        return
     columns = ("id", "scope", "scope_id", "requests_per_minute", "tokens_per_minute", "concurrent_requests")
-    print_table(columns, ([row[column] for column in columns] for row in rows))
+    print_rows(columns, rows, as_json=as_json)
 
 
 @app.command()
@@ -73,9 +70,7 @@ def update(
         return new
 
     row = with_stores(lambda stores: stores.rules.update(RateLimit, limit_id, edit, actor=actor()))
-    if row is None:
-        fail(f"there is no rate limit '{limit_id}'", code=1)
-    print_json(shown_limit(row)) if as_json else print(f"{limit_id} is updated")
+    print_updated("rate limit", limit_id, row, shown_limit, as_json=as_json)
 
 
 @app.command()

@@ -14,12 +14,12 @@ from gateway.cli.outcomes import bars, reader
 from gateway.cli.output import fail, print_json, print_table, settings_or_fail
 from gateway.settings import Settings
 from policies.load import load_policy
-from policies.schema import Objective, Policy, RouterSpec
+from policies.schema import Policy, RouterSpec
 from routers.artifact import read_artifact
 from routers.find import load_router
 from routers.training.dataset import Dataset, Doubles
 from routers.training.logs import Logs, logs_of, places_of
-from routers.training.offpolicy import compare, evaluate
+from routers.training.offpolicy import compare, dearest_call, evaluate
 from routers.training.support import Needs
 from routers.training.target import probabilities
 
@@ -47,7 +47,7 @@ def offpolicy(
         with bars() as told:
             dataset = reader(settings, told).read(data)
         first = _policy(policy, artifact)
-        judged = _Judged(dataset, _probabilities(settings, first, dataset), first.objective)
+        judged = _Judged(dataset, _probabilities(settings, first, dataset), first)
         other = None if against is None else _probabilities(settings, _policy(against, None), dataset)
         needs = Needs(effective_rows=needed_rows)
         found = {name: evaluate(logs, judged.target, delta=delta, needs=needs) for name, logs in judged.logs().items()}
@@ -81,17 +81,22 @@ def offpolicy(
 class _Judged:
     """An export's decisions with a policy's probabilities for them."""
 
-    def __init__(self, dataset: Dataset, chances: Doubles, objective: Objective) -> None:
+    def __init__(self, dataset: Dataset, chances: Doubles, policy: Policy) -> None:
         self._dataset = dataset
-        self._objective = objective
+        self._objective = policy.objective
+        self._cap_usd = policy.budget.max_cost_usd_per_request
         self.target = chances[places_of(dataset)]
 
     def logs(self) -> dict[str, Logs]:
-        """By what is estimated: quality, cost in USD, and the objective's worth (of which latency is left out)."""
+        """By what is estimated: quality, cost in USD, and the objective's worth (of which latency is left out).
+
+        Costs beyond what the policy lets a call cost count as that, so that bounds know how bad a call can be.
+        """
         dataset, objective = self._dataset, self._objective
         found = {"quality": logs_of(dataset)}
         cost = np.where(np.isfinite(dataset.score), dataset.cost_usd, np.nan)
-        dearest = float(np.nanmax(cost, initial=0.0))
+        dearest = dearest_call(dataset, self._cap_usd) if np.isfinite(cost).any() else 0.0
+        cost = np.minimum(cost, dearest)
         if dearest > 0:
             found["cost in USD"] = logs_of(dataset, cost, (0.0, dearest))
         weight = objective.cost / objective.cost_scale_usd if dearest > 0 else 0.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 from rich.cells import cell_len
 
 from gateway.settings import PREFIX, Settings
+
+Row = TypeVar("Row")
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -46,6 +48,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for cells in table:
         padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
         print("  ".join(padded).rstrip())
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """As a table of these columns, or whole as JSON."""
+    print_json(rows) if as_json else print_table(columns, ([row[column] for column in columns] for row in rows))
+
+
+def print_updated(what: str, row_id: str, row: Row | None, shown: Callable[[Row], Any], *, as_json: bool) -> None:
+    """That a row was changed, or what it is now as JSON; exits 1 where there is none."""
+    if row is None:
+        fail(f"there is no {what} '{row_id}'", code=1)
+    print_json(shown(row)) if as_json else print(f"{row_id} is updated")
 
 
 def _cell(value: Any) -> str:

@@ -8,10 +8,9 @@ import typer
 
 from gateway.admission.rules import Scope
 from gateway.cli.stores import Days, Json, Metadata, Model, Policy
-from gateway.cli.tenants import create_tenant, list_tenants, revoke_tenant, update_tenant
+from gateway.cli.tenants import add_changes, create_tenant, list_tenants
 
 app = typer.Typer(help="Teams.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(help="The team's id.")]
 
 
 @app.command()
@@ -36,21 +35,4 @@ def list_teams(
     list_tenants(Scope.TEAM, org, as_json=as_json)
 
 
-@app.command()
-def update(
-    team_id: Id,
-    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
-    policy: Policy = None,
-    model: Model = None,
-    days: Days = None,
-    metadata: Metadata = None,
-    as_json: Json = False,
-) -> None:
-    """Change what is given; running gateways follow at once."""
-    update_tenant(Scope.TEAM, team_id, name, policy, model, days, metadata, as_json=as_json)
-
-
-@app.command()
-def revoke(team_id: Id) -> None:
-    """Revoke a team with all its keys; running gateways refuse them at once."""
-    revoke_tenant(Scope.TEAM, team_id)
+add_changes(app, Scope.TEAM, "Revoke a team with all its keys; running gateways refuse them at once.")

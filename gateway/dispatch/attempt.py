@@ -61,7 +61,8 @@ class Call:
 
 @dataclass(slots=True)
 class Opened:
-    """A reply whose first frame is in hand, already metered."""
+    """A reply whose first frame is in hand, already metered as `first`; of a stream under a hard budget it is the first
+    of `frames`, and not metered yet."""
 
     target: Target
     ranked: Ranked
@@ -128,7 +129,12 @@ class Attempts:
         frames = aiter(reply.frames)
         try:
             meter = meter_class(reply.dialect)(target.card, call.query.features.tokens, request.wants_usage, call.at)
-            first = await (_first_event(frames, meter) if reply.stream else _whole(frames, meter))
+            if not reply.stream:
+                first = await _whole(frames, meter)
+            elif call.lease.hard:  # nothing is heard before it is known to be paid for
+                first, frames = b"", _FromFirst(await _first_event(frames), frames)
+            else:
+                first = meter.stream(await _first_event(frames))
         except StopAsyncIteration:
             raise UpstreamBroken("The upstream's answer is empty.") from None
         except BaseException:
@@ -205,9 +211,26 @@ async def _whole(frames: AsyncIterator[bytes], meter: Meter) -> bytes:
     return meter.whole(await anext(frames))
 
 
-async def _first_event(frames: AsyncIterator[bytes], meter: Meter) -> bytes:
+async def _first_event(frames: AsyncIterator[bytes]) -> bytes:
     """What came up to the first event that says something; comments that only keep a connection alive do not count."""
     held = b""
     while b"data:" not in held:
         held += await anext(frames)
-    return meter.stream(held)
+    return held
+
+
+class _FromFirst:
+    """Frames that begin with one that was read already."""
+
+    __slots__ = ("_frames", "_held")
+
+    def __init__(self, held: bytes, frames: AsyncIterator[bytes]) -> None:
+        self._held = held
+        self._frames = frames
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        held, self._held = self._held, b""
+        return held or await anext(self._frames)

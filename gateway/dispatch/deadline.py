@@ -22,7 +22,7 @@ class Deadline:
         now = loop.time()
         self._at = now + seconds if at is None or at > now + seconds else at
         self._seconds = self._at - now
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(loop)
         self._times_cancelled = 0 if self._task is None else self._task.cancelling()
         self.rang = False
         self.waiting = True

@@ -139,7 +139,9 @@ class Dispatcher:
     async def _moved(self, call: Call, held: int, place: int) -> bool:
         """Whether budgets cover another endpoint; one that needs the same of the same model needs no asking."""
         old, new = call.needs[held], call.needs[place]
-        if (new.card.id, new.cost_nanousd, new.tokens) == (old.card.id, old.cost_nanousd, old.tokens):
+        same = (new.card.id, new.cost_nanousd, new.tokens) == (old.card.id, old.cost_nanousd, old.tokens)
+        # Of a hard budget less is set aside than was needed where the store went away while another was asked about.
+        if same and not (call.lease.hard and call.lease.reserved_nanousd < new.cost_nanousd):
             return True
         if await call.lease.move(new):
             return True

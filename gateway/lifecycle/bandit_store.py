@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, and_, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -72,21 +72,35 @@ class BanditStore:
         A score that was changed is learned anew in place of the old one. Sums and the note of what is in them change
         together or not at all.
         """
-        began = self._now()
-        oldest = began - _HALF_LIVES * max(one.half_life_s for one in learners.values())
+        oldest = self._now() - _HALF_LIVES * max(one.half_life_s for one in learners.values())
         wanted = _unlearned(since, oldest)
         with asking():
             async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
+                # By the clocks of those who said it, which need not go as ours; and first, since more comes meanwhile.
+                newest = float(await connection.scalar(select(func.max(feedback.c.at))) or 0.0)
                 waiting = (await connection.execute(wanted)).all()
             if not waiting:
-                return Progress(0, max(since, began), more=False)
+                return Progress(0, max(since, newest), more=False)
             async with asyncio.timeout(TIMEOUT_S), writing(self._engine).begin() as connection:
                 await self._queue(connection)
                 rows = (await connection.execute(wanted)).all()
                 learned = await self._take_in(connection, rows, learners)
         if len(waiting) < BATCH_ROWS:
-            return Progress(learned, max(since, began), more=False)
+            return Progress(learned, max(since, newest), more=False)
         return Progress(learned, float(waiting[-1].said_at), more=True)
+
+    async def learned_upto(self, learners: Collection[str]) -> float:
+        """When the newest feedback was said that all of these have learned from; 0 where one has learned nothing."""
+        said, learned = feedback.c, bandit_lesson.c
+        same = and_(learned.request_id == said.request_id, learned.source == said.source, learned.score == said.score)
+        newest = select(said.at).order_by(said.at.desc()).limit(1)
+        found = []
+        with asking():
+            async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
+                for name in learners:
+                    heard = exists().where(same, learned.learner == name)
+                    found.append(float(await connection.scalar(newest.where(heard)) or 0.0))
+        return min(found)
 
     async def read(self, learner: str, after: int) -> tuple[int, dict[str, Tally]]:
         """The sums that changed since a revision, by model, and the newest revision."""
@@ -154,7 +168,8 @@ class BanditStore:
 def _unlearned(since: float, oldest: float) -> Select[Any]:
     """What was said, on which decision, and what of it is learned already; oldest words first.
 
-    Answers that several calls made together are left out: no single model is to be praised for them.
+    Answers that several calls made together are left out: no single model is to be praised for them. Lessons are looked
+    up before the log, whose rows are large: nearly all that was said is learned.
     """
     said, log, learned = feedback.c, request_log.c, bandit_lesson.c
     same = and_(learned.request_id == said.request_id, learned.source == said.source)
@@ -171,9 +186,9 @@ def _unlearned(since: float, oldest: float) -> Select[Any]:
             log.embedding,
             log.embedder,
         )
-        .select_from(feedback.join(request_log, log.id == said.request_id).outerjoin(bandit_lesson, same))
+        .select_from(feedback.outerjoin(bandit_lesson, same).join(request_log, log.id == said.request_id))
         .where(
-            said.at >= since,
+            said.at >= max(since, oldest),
             log.at >= oldest,
             log.router_kind.in_(("bandit", "pinned")),
             or_(log.strategy.is_(None), log.strategy == "single"),

@@ -84,8 +84,8 @@ class Lessons:
             one.adopt(self._states[one.learner], self._now())
 
     async def _hear(self, bandits: Mapping[str, Bandit]) -> None:
-        if not bandits.keys() <= self._hearing:
-            self._heard_upto = 0.0  # a new one may have been taught by others before, or by nobody
+        if not bandits.keys() <= self._hearing:  # a new one may have been taught by others before, or by nobody
+            self._heard_upto = await self._store.learned_upto(bandits.keys()) - OVERLAP_S
         self._hearing = frozenset(bandits)
         since, more = self._heard_upto, True
         while more:

@@ -51,7 +51,7 @@ class Purse:
     @contextmanager
     def trying(self, decision: Decision, record: Record) -> Iterator[None]:
         """While a decision is carried out: its try is paid for at once, and given back where no endpoint of its model
-        was called after all; what another day gave is gone."""
+        did anything that costs; what another day gave is gone."""
         policy, nanousd, day = decision.policy_name, decision.extra_nanousd, self._today()
         if nanousd:
             self.spend(policy, nanousd)
@@ -89,7 +89,7 @@ class Purse:
 
 
 def _tried(decision: Decision, record: Record) -> bool:
-    """Whether any endpoint of the chosen model was called, with whatever outcome."""
+    """Whether any endpoint of the chosen model has answered, or may want money all the same."""
     model = decision.chosen.candidate.card.id
-    called = {one["endpoint"] for one in record.attempts if one["outcome"] != "budget"}
-    return any(one.candidate.card.id == model and one.candidate.endpoint.id in called for one in decision.ranking)
+    paid = {one["endpoint"] for one in record.attempts if one["outcome"] == "ok" or one.get("may_cost")}
+    return any(one.candidate.card.id == model and one.candidate.endpoint.id in paid for one in decision.ranking)

@@ -97,10 +97,11 @@ async def _learn(gateway: Gateway) -> None:
 
 
 async def _recall(gateway: Gateway) -> None:
-    """No request is decided by a bandit that has not read yet what was learned; without a database it learns later."""
+    """No request is decided by a bandit that has not read yet what was learned; where that can't be read it forecasts
+    without."""
     try:
         await gateway.learning.recall()
-    except DatabaseUnavailable as error:
+    except (DatabaseUnavailable, ValueError) as error:
         log.warning("bandits begin without what was learned: %s", error)
 
 

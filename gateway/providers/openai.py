@@ -15,6 +15,7 @@ from gateway.providers.refusal import error_detail
 from gateway.providers.upstream import Upstream
 from gateway.wire.chat_plain import plain
 from gateway.wire.chat_request import ChatRequest, Original
+from gateway.wire.chat_vendors import suited
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
 from gateway.wire.rerank_request import RerankRequest
@@ -43,7 +44,7 @@ class OpenAIProvider:
             raise UnsupportedCapability(f"'{target.endpoint.id}' takes {' and '.join(target.endpoint.dialects)} only.")
         if request.original is not None:
             request = plain(request, target.base_url)
-        body = request.wire_body(target.wire_model)
+        body = suited(request, target.base_url).wire_body(target.wire_model)
         reply = await self._upstream.post("/chat/completions", body, target, request.stream, request.upstream_headers)
         if request.stream:
             return Reply(frames=_events(reply, target.api_key), stream=True)

@@ -268,6 +268,7 @@ class Sitting:
         finally:
             part.record.total_ms = _ms_since(part.began)
             if call.error is not None:
+                call.error.__traceback__ = None  # it holds this frame, and that the call: a cycle
                 part.record.status, part.record.error_code = call.error.http_status, call.error.detail()["code"]
         return call
 

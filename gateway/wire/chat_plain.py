@@ -13,16 +13,15 @@ import msgspec
 from msgspec import Raw, structs
 
 from gateway.wire.chat_request import ChatRequest
+from gateway.wire.chat_vendors import GOOGLE, NEWER_BOUND
 
 Chat = dict[str, Any]
 
 _EXTENSIONS = ("cache_control", "thinking")
 _MESSAGE_EXTENSIONS = ("cache_control", "thinking_blocks", "reasoning_content", "extra_content", "is_error")
 _TOOL_EXTENSIONS = ("cache_control", "eager_input_streaming")
-# OpenAI's reasoning models refuse the older name of the bound, most other vendors do not know the newer one.
-_NEWER_BOUND = ("://api.openai.com/", ".openai.azure.com/")
 # Who wants back what came with its answers: DeepSeek the reasoning before its calls, Google its signatures.
-_WANTED_BACK = (("://api.deepseek.com", "reasoning_content"), ("://generativelanguage.googleapis.com", "extra_content"))
+_WANTED_BACK = (("://api.deepseek.com", "reasoning_content"), (GOOGLE, "extra_content"))
 # Which effort a budget of thinking tokens stands for.
 _EFFORTS = ((2048, "low"), (8192, "medium"))
 
@@ -43,7 +42,7 @@ def plain(request: ChatRequest, base_url: str | None = None) -> ChatRequest:
     effort = _effort(request.fields.get("thinking"))
     if effort is not None and "reasoning_effort" not in fields:
         fields["reasoning_effort"] = _raw(effort)
-    if "max_tokens" in fields and any(host in (base_url or "") for host in _NEWER_BOUND):
+    if "max_tokens" in fields and any(host in (base_url or "") for host in NEWER_BOUND):
         fields["max_completion_tokens"] = fields.pop("max_tokens")
         envelope = structs.replace(envelope, max_tokens=None, max_completion_tokens=envelope.max_tokens)
     return replace(request, envelope=envelope, fields=fields)

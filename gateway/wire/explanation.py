@@ -47,7 +47,11 @@ def _candidate(one: Ranked) -> dict[str, Any]:
         "score": one.score,
         "propensity": one.propensity,
         "quality": {"mean": forecast.quality, "low": forecast.quality_low, "high": forecast.quality_high},
-        "output_tokens": {"median": forecast.output_tokens, "high": forecast.output_tokens_high},
+        "output_tokens": {
+            "median": forecast.output_tokens,
+            "mean": forecast.expected_output_tokens,
+            "high": forecast.output_tokens_high,
+        },
         "latency_ms": forecast.latency_ms,
         "cost_usd": one.cost_nanousd / 1e9 if one.candidate.card.priced else None,
         "cost_high_usd": one.cost_high_nanousd / 1e9 if one.candidate.card.priced else None,

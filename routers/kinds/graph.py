@@ -87,6 +87,7 @@ class GraphRouter(LearnedRouter):
             usual=plan.usual,
             usual_tokens=plan.usual_tokens,
             trust=trust[:, 0],
+            mean_ratio=plan.mean_ratio,
         )
 
     def with_outcomes(self, labelled: Dataset) -> Self:

@@ -18,6 +18,7 @@ from routers.learned import Progress
 from routers.linear import LINEAR, Doubles, linear, sigmoid
 
 if TYPE_CHECKING:
+    from routers.training.checkpoint import Checkpoint
     from routers.training.dataset import Dataset
     from routers.training.graphrouter_network import Graph, Network
     from routers.training.lesson import Lesson
@@ -38,12 +39,15 @@ class GraphRouter(FoldedRouter):
     ARRAYS = LINEAR
 
     @classmethod
-    def tune(cls, fitted: Lesson, unseen: Lesson, settings: Settings, seed: int, progress: Progress) -> Settings:
+    def tune(
+        cls, fitted: Lesson, unseen: Lesson, settings: Settings, seed: int, progress: Progress, kept: Checkpoint
+    ) -> Settings:
         """See `FoldedRouter`; the number of steps with the best reward."""
         from routers.training.graphrouter_network import Course, folded, train
 
         chosen: dict[str, Any] = {name: values[0] for name, values in cls.GRID.items()} | dict(settings)
         graph, rewards = _graph(fitted, chosen), _rewards(unseen, chosen)
+
         judged: list[tuple[float, int]] = []
 
         def watch(step: int, network: Network) -> None:
@@ -52,8 +56,11 @@ class GraphRouter(FoldedRouter):
             judged.append((-_mean_reward(rewards, picks), step))
             progress(0.8 * step / chosen["steps"], f"step {step}")
 
-        train(graph, Course(chosen["steps"]), seed, watch)
-        return {**chosen, "steps": min(judged)[1]}
+        def steps() -> dict[str, Array]:
+            train(graph, Course(chosen["steps"]), seed, watch)
+            return {"steps": np.array(min(judged)[1])}
+
+        return {**chosen, "steps": int(kept.stage("steps", steps)["steps"])}
 
     @classmethod
     def learn(cls, lesson: Lesson, settings: Settings, seed: int) -> dict[str, Array]:
@@ -70,6 +77,11 @@ class GraphRouter(FoldedRouter):
         """See `FoldedRouter`; the mean edge score."""
         told, _ = cls.told(arrays, lesson.inputs)
         return np.asarray(told.mean(axis=0, dtype=np.float64))
+
+    @classmethod
+    def trusted(cls, lesson: Lesson, settings: Settings, seed: int) -> None:
+        """See `FoldedRouter`; as published, it believes itself wherever it is asked."""
+        return
 
     @staticmethod
     def told(arrays: Arrays, inputs: Inputs) -> tuple[Floats, None]:
@@ -108,7 +120,7 @@ def _graph(lesson: Lesson, settings: Settings) -> Graph:
     span = max(float(np.ptp(known)), 1e-12) if len(known) else 1.0
     normal = np.nan_to_num((cost - (known.min() if len(known) else 0.0)) / span)
     facts = np.column_stack([rewards[asked, answering], normal, lesson.score[asked, answering]])
-    prior = CardPrior.fit(lesson.cards, np.nanmean(lesson.score, axis=0))
+    prior = CardPrior.fit(lesson.cards, lesson.usual())
     return Graph(
         queries=torch.tensor(lesson.inputs.embeddings, dtype=torch.float32),
         models=torch.tensor(prior.columns(lesson.cards), dtype=torch.float32),

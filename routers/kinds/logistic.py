@@ -32,7 +32,7 @@ class LogisticRouter(FoldedRouter):
     def learn(cls, lesson: Lesson, settings: Settings, seed: int) -> dict[str, Array]:
         """See `FoldedRouter`."""
         design = Design.of(lesson.inputs)
-        weights = _fitted(design.matrix(lesson.inputs), lesson.score.astype(np.float64), settings["penalty"])
+        weights = fitted(design.matrix(lesson.inputs), lesson.score.astype(np.float64), settings["penalty"])
         return design.folded(weights[:-1], weights[-1])
 
     @staticmethod
@@ -41,7 +41,7 @@ class LogisticRouter(FoldedRouter):
         return sigmoid(linear(arrays, inputs)), None
 
 
-def _fitted(columns: Doubles, scores: Doubles, penalty: float) -> Doubles:
+def fitted(columns: Doubles, scores: Doubles, penalty: float) -> Doubles:
     """Weights [P + 1, M], the last row the bias, which costs next to nothing."""
     columns = np.hstack([columns, np.ones((len(columns), 1))])
     costs = np.full((columns.shape[1], 1), penalty)

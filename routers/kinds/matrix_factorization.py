@@ -34,7 +34,7 @@ class FactorizationRouter(FoldedRouter):
         """See `FoldedRouter`."""
         design = Design.of(lesson.inputs)
         rng = np.random.default_rng(seed)
-        weights, bias = _fitted(
+        weights, bias = fitted(
             design.matrix(lesson.inputs), lesson.score.astype(np.float64), settings["rank"], settings["decay"], rng
         )
         return design.folded(weights, bias)
@@ -45,7 +45,7 @@ class FactorizationRouter(FoldedRouter):
         return sigmoid(linear(arrays, inputs)), None
 
 
-def _fitted(
+def fitted(
     columns: Doubles, scores: Doubles, rank: int, decay: float, rng: np.random.Generator
 ) -> tuple[Doubles, Doubles]:
     """U V [P, M] and b [M] by full-batch Adam on mean cross-entropy + decay x (|U|^2 + |V|^2) / 2 / models."""

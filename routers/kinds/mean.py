@@ -18,12 +18,13 @@ class MeanRouter(FoldedRouter):
 
     kind: ClassVar[str] = "mean"
     needs_embedding: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]] = frozenset()
     ARRAYS = ("mean",)
 
     @classmethod
     def learn(cls, lesson: Lesson, settings: Settings, seed: int) -> dict[str, Array]:
         """See `FoldedRouter`."""
-        return {"mean": np.asarray(np.nanmean(lesson.score, axis=0, dtype=np.float64), dtype=np.float32)}
+        return {"mean": lesson.usual().astype(np.float32)}
 
     @staticmethod
     def told(arrays: Arrays, inputs: Inputs) -> tuple[Floats, Floats]:

@@ -22,12 +22,17 @@ KNOTS = 33
 QUALITY_SHRINKAGE = 60.0
 MARGIN_SHRINKAGE = 10.0
 TOKEN_SHRINKAGE = 30.0
+_SLOPES = (0.25, 8.0)
 # Queries of one model whose forecasts are neighbours, and whose mean score is one observation for intervals.
 CELL = 40
 _NORMAL_90 = 1.645
 _FEWEST_CELLS = 20
+# Where there are fewer: cells of so many queries, of which there must be so many.
+_SMALL_CELL, _FEWEST_SMALL_CELLS = 15, 4
 # Where there is too little to estimate an interval from, half its width.
 _UNKNOWN_MARGIN = 0.25
+_LEAST_WIDTH = 0.01
+_HARDLY = 1e-6
 
 
 def fit_quality_map(
@@ -137,6 +142,51 @@ def cells_of(forecast: Numbers, score: Numbers, size: int = CELL) -> Cells:
             found.append((column, told, float(true.mean()) - told, noise))
     columns = np.array(found, dtype=np.float64).reshape(-1, 4).T
     return Cells(columns[0].astype(np.intp), columns[1], columns[2], columns[3])
+
+
+def half_width(forecast: Numbers, score: Numbers) -> float:
+    """Half the 90 % interval of a mean score around its forecast, beyond the chance of few outcomes: of ten cells nine
+    lie within it and their own noise, added in quadrature. All models together; where there are few cells it follows
+    from an upper bound of the mean square error beyond chance, and is wide."""
+    cells = cells_of(forecast, score)
+    if len(cells.off) < _FEWEST_CELLS:
+        return _wide(cells_of(forecast, score, _SMALL_CELL))
+    needed = np.sqrt(np.maximum(cells.off**2 - (_NORMAL_90 * cells.noise) ** 2, 0.0))
+    return max(_conformal(needed, LEVEL), _LEAST_WIDTH)
+
+
+def _wide(cells: Cells) -> float:
+    if len(cells.off) < _FEWEST_SMALL_CELLS:
+        return _UNKNOWN_MARGIN
+    chance = float(np.mean(cells.noise**2))
+    beyond = max(float(np.mean(cells.off**2)) - chance, 0.0)
+    # A mean of n squares of normal errors is uncertain by sqrt(2 / n) of itself.
+    most = beyond + _NORMAL_90 * (2 / len(cells.off)) ** 0.5 * (chance + beyond)
+    return float(np.clip(_NORMAL_90 * most**0.5, _LEAST_WIDTH, _UNKNOWN_MARGIN))
+
+
+def common_line(told: Numbers, usual: Numbers, score: Numbers) -> tuple[float, float]:
+    """Shift and slope by which the mean score of all models follows the mean forecast, both as deviations from the
+    usual ones, by least squares over queries; what sets a model apart is taken as forecast, [Q, M].
+
+    Forecasts that are smoothed for the sake of choices say too little of how hard a query is for everyone, those of
+    neighbours lean to where queries are dense. With the shift these queries are forecast as hard as usual in the mean:
+    that is known from all queries, far better than these few could tell. The slope is drawn to 1 where they are few.
+    """
+    deviations = told - usual
+    common = deviations.mean(axis=1, dtype=np.float64)
+    seen = ~np.isnan(score)
+    count = seen.sum(axis=1)
+    rests = np.where(seen, score - usual - (deviations - common[:, None]), 0.0).sum(axis=1)
+    moved, found = common[count > 0], rests[count > 0] / count[count > 0]
+    if not len(moved) or np.ptp(moved) < _HARDLY:
+        return 0.0, 1.0
+    middle, goal = float(moved.mean()), float(found.mean())
+    apart = moved - middle
+    # The slope is taken to lie about 1 from 1 before anything is seen.
+    strength = float(np.var(found - moved)) + _HARDLY
+    slope = float(np.clip((apart @ (found - goal) + strength) / (apart @ apart + strength), *_SLOPES))
+    return -slope * middle, slope
 
 
 def _margins(forecast: Numbers, score: Numbers, shrinkage: float) -> Doubles:

@@ -43,7 +43,7 @@ def _defaults(bench: Bench, told: Predictions) -> Indices:
     test = bench.test
     shape = bench.score.shape
     given = np.broadcast_to(prompt_tokens(test)[:, None], shape)
-    cost = card_cost(test.models, given, np.broadcast_to(told.usual_tokens, shape))
+    cost = card_cost(test.models, given, np.broadcast_to(told.usual_tokens_mean, shape))
     return choose_all(np.broadcast_to(told.usual, shape), cost, bench.weights, bench.observed)
 
 

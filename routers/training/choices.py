@@ -124,9 +124,9 @@ def prompt_tokens(data: Dataset) -> npt.NDArray[np.float32]:
 
 
 def forecast_cost(told: Predictions, cards: Sequence[ModelCard], tokens: npt.NDArray[np.float32]) -> Doubles:
-    """Dollars that each pair is forecast to cost [Q, M], of the prompts' `tokens` [Q] and forecast median outputs."""
+    """Dollars that each pair is forecast to cost [Q, M], of the prompts' `tokens` [Q] and expected outputs."""
     given = np.broadcast_to(tokens[:, None], told.tokens.shape)
-    return card_cost(cards, given, told.tokens)
+    return card_cost(cards, given, told.tokens_mean)
 
 
 def card_cost(cards: Sequence[ModelCard], given: npt.NDArray[np.float32], written: npt.NDArray[np.float32]) -> Doubles:

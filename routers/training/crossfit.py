@@ -18,14 +18,14 @@ Fit = Callable[[Dataset], LearnedRouter]
 FOLDS = 5
 PARTS = 4
 
-_OF_MODELS = ("usual", "usual_tokens")
+_OF_MODELS = ("usual", "usual_tokens", "mean_ratio")
 _OF_QUERIES = ("trust",)
 
 
 def out_of_fold(fit: Fit, data: Dataset, folds: int = FOLDS, seed: int = 0) -> Predictions:
     """Forecasts of all pairs, each by a router that has not seen the pair's question.
 
-    `usual` and `usual_tokens` are those of the fold that was fitted last.
+    `usual`, `usual_tokens` and `mean_ratio` are those of the fold that was fitted last.
     """
     return _by_rows(fit, data, folds_by_group(data, folds, seed))
 

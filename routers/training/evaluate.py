@@ -80,6 +80,7 @@ def judge_new_models(
     count: int,
     shots: Sequence[int] = SHOTS,
     watch: Watch = unwatched,
+    caution: Caution | None = None,
 ) -> NewModels:
     """Hold `count` models out of training, give back `shots` labelled queries of each, judge the enlarged pool."""
     rounds: dict[int, list[Round]] = {shot: [] for shot in shots}
@@ -96,7 +97,7 @@ def judge_new_models(
             ready = with_labels(fitted, few)
             every = {**ready, **{name + RETRAINED: one for name, one in again.items()}}
             name = f"seed {seed}, {shot} labels"
-            made = judge_round(name, known, test, every, whole=data, refused=refused, labelled=few)
+            made = judge_round(name, known, test, every, whole=data, refused=refused, caution=caution, labelled=few)
             rounds[shot].append(_with_seen_pool(made, every, ready, held))
     return NewModels(count, rounds, counts)
 
@@ -231,7 +232,7 @@ def known_by(router: LearnedRouter, test: Dataset) -> Dataset:
         input_tokens=nothing,
         output_tokens=nothing,
         latency_s=nothing,
-        cost_usd=card_cost(test.models, tokens, told.usual_tokens[None]),
+        cost_usd=card_cost(test.models, tokens, told.usual_tokens_mean[None]),
     )
 
 

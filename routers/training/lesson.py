@@ -13,6 +13,7 @@ import numpy as np
 
 from policies.catalogue import ModelCard
 from routers.inputs import Inputs
+from routers.training.choices import mean_of
 from routers.training.dataset import Dataset, Doubles, Floats, Indices
 from routers.training.splits import by_group
 
@@ -40,6 +41,12 @@ class Lesson:
         """Some of the queries."""
         parts: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _BY_QUERY}
         return replace(self, inputs=self.inputs.rows(chosen), **parts)
+
+    def usual(self) -> Doubles:
+        """Mean score of each model [M]; that of all for one that was never scored, as in a part of sparse outcomes."""
+        means = mean_of(self.score.astype(np.float64))
+        known = means[~np.isnan(means)]
+        return np.where(np.isnan(means), known.mean() if len(known) else 0.5, means)
 
 
 def lessons(train: Dataset, validation: Dataset | None, seed: int) -> tuple[Lesson, Lesson, Lesson]:

@@ -23,7 +23,8 @@ class Logs:
     `contexts` [N, D] are what a reward model may see (embeddings), `chosen` [N] the model that was asked, `propensity`
     [N] in (0, 1] its logged probability, `reward` [N] in `bounds` (NaN: not judged, not yet or never). `logged`
     [N, M] is the whole distribution that was drawn from, where it was kept. `groups` [N] numbers what is not
-    independent, such as rewordings of one question. `ValueError` names the row that is wrong.
+    independent, such as rewordings of one question. `bounds` are known without the logs, whose own extremes are no
+    bounds: a greater reward may be to come. `ValueError` names the row that is wrong.
     """
 
     models: tuple[str, ...]

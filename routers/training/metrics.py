@@ -87,6 +87,19 @@ def tuned(bench: Bench, outcomes: Taken, best: Taken, share: float) -> tuple[Dou
     return score, cost
 
 
+def afforded(bench: Bench, outcomes: Taken, best: Taken) -> tuple[Doubles, Doubles]:
+    """Score and cost [Q] at the least weight from which on the best single's cost is kept to: either half tuned on the
+    other."""
+    score, cost = np.empty(len(bench.score)), np.empty(len(bench.score))
+    first = first_half(bench.test.groups)
+    for half in (first, ~first):
+        most = best.cost[bench.at("PF"), ~half].mean() * (1 + _FAR)
+        dear = np.flatnonzero(outcomes.cost[bench.ladder][:, ~half].mean(axis=1) > most)
+        place = min(int(dear[-1]) + 1 if len(dear) else 0, bench.ladder.stop - 1)
+        score[half], cost[half] = outcomes.score[place, half], outcomes.cost[place, half]
+    return score, cost
+
+
 def first_half(groups: Indices) -> npt.NDArray[np.bool_]:
     """Which rows are in one half of the questions, drawn once and for all."""
     names, inverse = np.unique(groups, return_inverse=True)

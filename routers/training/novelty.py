@@ -20,6 +20,8 @@ CLUSTERS = 8
 # The share of known queries that are not trusted wholly, and over how much cosine trust falls from all to nothing.
 FAMILIAR_LOST = 0.1
 WIDTH = 0.1
+# Standard errors that gains must pass where whole clusters are compared.
+_ERRORS_OF_PARTS = 2.0
 _ROUNDS = 25
 _GRID = 31
 
@@ -53,21 +55,25 @@ def left_out_similarity(
     return found
 
 
-def tune_gate(gate: Gate, similarity: Floats, gain: Doubles) -> Gate:
+def tune_gate(gate: Gate, similarity: Floats, gain: Doubles, parts: Indices | None = None) -> Gate:
     """The gate opened further, as far as forecasts for queries of left-out clusters were worth more than the usual.
 
     `similarity` [Q] is that of `left_out_similarity`, `gain` [Q] what trusting the forecast instead of the usual one
     was worth there. The limit with the greatest sum of gains beyond one standard error is taken; where no sum is
     above that, the gate stays as it is. Gates are never narrowed by outcomes: known queries keep their trust.
+    With `parts` [Q], the cluster of each query, the error is that of whole clusters, and the sum must be beyond two:
+    what is new comes by the skill, and what one cluster's queries gain says little of the next.
     """
     best, limit = 0.0, gate.high
     known = np.isfinite(similarity) & np.isfinite(gain)
     similarity, gain = similarity[known], gain[known]
+    errors, part = (1.0, np.arange(len(gain))) if parts is None else (_ERRORS_OF_PARTS, parts[known])
     if not len(gain):
         return gate
     for lower in (-1.0, *np.quantile(similarity, np.linspace(0, 1, _GRID)).tolist()):
-        between = gain[(similarity >= lower) & (similarity < gate.high)]
-        worth = float(between.sum() - np.sqrt((between**2).sum()))
+        between = (similarity >= lower) & (similarity < gate.high)
+        sums = np.bincount(part[between], gain[between])
+        worth = float(sums.sum() - errors * np.sqrt((sums**2).sum()))
         if worth > best:
             best, limit = worth, lower
     return Gate(gate.anchors, gate.neighbour, limit - WIDTH, limit)

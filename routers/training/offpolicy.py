@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from routers.training.dataset import Doubles
+from routers.training.choices import card_cost
+from routers.training.dataset import Dataset, Doubles
 from routers.training.intervals import Estimate, bernstein_low, betting_low, ratio_intervals
 from routers.training.logs import ROUNDING, Bools, Logs
 from routers.training.reward_model import cross_fitted, features_of, fitted, folds_of
 from routers.training.support import Needs, NoSupport, Support, support_of, weights_of
 
-__all__ = ["Bounds", "Comparison", "Estimates", "NoSupport", "compare", "evaluate"]
+__all__ = ["Bounds", "Comparison", "Estimates", "NoSupport", "compare", "dearest_call", "evaluate"]
 
 # The bounds take the best of these clipping levels and pay for having looked at all of them.
 CLIPS = (1.0, 3.0, 10.0, 30.0)
@@ -166,6 +167,27 @@ class Lows:
 
     bernstein: float
     betting: float
+
+
+def dearest_call(data: Dataset, cap_usd: float | None = None) -> float:
+    """The most, in USD, that one of the logged calls could have cost: known before any of them was made.
+
+    It follows from prompts, prices and the cards' limits of output, whoever is asked; the greatest cost in the logs is
+    no such bound, since a dearer call may be to come. A policy's own cap on a call may be lower: costs beyond it are
+    then to be counted as the cap. `ValueError` names a model that cost more than any card allows.
+    """
+    given = np.where(np.isnan(data.input_tokens), data.inputs.tokens[:, None], data.input_tokens)
+    limits = [float(card.max_output_tokens or card.context_tokens) for card in data.models]
+    most = card_cost(data.models, given, np.broadcast_to(np.array(limits, dtype=np.float32), given.shape))
+    bound = float(most.max(initial=0.0))
+    cost = np.where(data.observed, data.cost_usd, np.nan)
+    if np.nanmax(cost, initial=0.0) > bound:
+        row, place = np.unravel_index(int(np.nanargmax(cost)), cost.shape)
+        raise ValueError(
+            f"query '{data.query_ids[row]}' cost {cost[row, place]:.6g} USD at '{data.models[place].id}', more than"
+            f" any card allows ({bound:.6g}): correct its price or max_output_tokens in the catalogue"
+        )
+    return bound if cap_usd is None else min(bound, cap_usd)
 
 
 def difference_lows(

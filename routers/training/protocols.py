@@ -37,6 +37,15 @@ class Asked:
     shots: Sequence[int] = (0, 16, 64)
     caution: Caution | None = None
 
+    def refuse_splits(self) -> None:
+        """`ValueError` where something is asked that only data which is split can tell, not data that is unseen."""
+        asked = {"--mixed": self.mixed, "--unseen-tasks": self.unseen_tasks, "--new-models": self.new_models}
+        given = " and ".join(name for name, value in asked.items() if value)
+        if given:
+            raise ValueError(
+                f"{given} split --data, which beside --train-data or --artifact is unseen: leave out either"
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -67,6 +76,7 @@ def judge_folders(sets: Sequence[Dataset], asked: Asked, watch: Watch = unwatche
 
 def judge_folder_unseen(case: Unseen, asked: Asked, watch: Watch = unwatched) -> Evaluation:
     """Judge kinds trained on other data, and artifacts, on all of an unseen set, by labels of its new models."""
+    asked.refuse_splits()
     if case.train is not None:
         _check(case.train)
     found = Evaluation()
@@ -123,7 +133,7 @@ def parse_numbers(text: str, option: str) -> list[int]:
 
 
 def _judge_new(found: Evaluation, data: Dataset, asked: Asked, watch: Watch) -> None:
-    judged = judge_new_models(data, asked.kinds, asked.seeds, asked.new_models, asked.shots, watch)
+    judged = judge_new_models(data, asked.kinds, asked.seeds, asked.new_models, asked.shots, watch, asked.caution)
     by_shots = {
         shot: _section(
             f"{data.name}, {judged.held} new models, {_span(judged.labels[shot])} labels",

@@ -37,6 +37,8 @@ _MONEY = (
     ("score kept", "score_kept_99", 4),
     ("saved at 100 %", "saving_100", 3),
     ("score kept", "score_kept_100", 4),
+    ("gained at equal cost", "gain_equal_cost", 4),
+    ("at its cost x", "cost_equal_cost", 3),
     ("99 %, common (optimistic)", "saving_99_common", 3),
     ("100 %, common (optimistic)", "saving_100_common", 3),
     ("99 %, in sample (optimistic)", "saving_99_in_sample", 3),

@@ -12,7 +12,7 @@ from routers.training.bootstrap import RESAMPLES, Difference, curves, difference
 from routers.training.choices import TRADE_OFFS, Bench, Taken
 from routers.training.dataset import Doubles
 from routers.training.judge import Round
-from routers.training.metrics import aiq, cheapest_place, frontier, pareto_distance, rewards, tuned
+from routers.training.metrics import afforded, aiq, cheapest_place, frontier, pareto_distance, rewards, tuned
 from routers.training.references import BEST_SINGLE, LEAKY, ORACLE
 
 # Shares of the best single model's score at which cost is compared.
@@ -95,9 +95,10 @@ def metrics_of(one: Round, router: str, common: Mapping[str, int] | None = None)
 
 
 def _with_tuned(one: Round, router: str) -> Taken:
-    """What a router took, with a row more for each of `EQUAL`."""
+    """What a router took, with a row more for each of `EQUAL`, and one at the best single's cost."""
     took, best = one.routers[router].taken, one.routers[BEST_SINGLE].taken
     pairs = [tuned(one.bench, took, best, share) for share in EQUAL.values()]
+    pairs.append(afforded(one.bench, took, best))
     return Taken(
         np.concatenate([took.score, [score for score, _ in pairs]]),
         np.concatenate([took.cost, [cost for _, cost in pairs]]),
@@ -116,6 +117,8 @@ def _compared(one: Round, at: Curves, best: Curves, common: Mapping[str, int]) -
     for name, place in places.items():
         found[f"saving_{name}"] = 1 - cost[:, place] / np.maximum(best[0][:, top], 1e-12)
         found[f"score_kept_{name}"] = score[:, place] / np.maximum(best[1][:, top], 1e-12)
+    found["gain_equal_cost"] = score[:, -1] - best[1][:, top]
+    found["cost_equal_cost"] = cost[:, -1] / np.maximum(best[0][:, top], 1e-12)
     return found
 
 

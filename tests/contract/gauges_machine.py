@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,12 +44,22 @@ class Model:
     budgets: list[Budget]
     spent: dict[str, dict[int, int]] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
+    expired: dict[str, Lease] = field(default_factory=dict)
 
     def book(self, lease: Lease, cost: int, at_s: float) -> None:
         for budget in lease.demand.rules.budgets:
             buckets = self.spent.setdefault(budget.id, {})
             bucket = bucket_of(budget.window, at_s)
             buckets[bucket] = buckets.get(bucket, 0) + cost
+
+    def correct(self, lease_id: str, cost: int, now_s: float) -> Demand:
+        """A lease that has expired is charged its real cost after all, where its charge still counts."""
+        lease = self.expired.pop(lease_id)
+        for budget in lease.demand.rules.budgets:
+            bucket = bucket_of(budget.window, lease.at_s)
+            if bucket >= first_bucket(budget.window, now_s):
+                self.spent[budget.id][bucket] += cost - lease.reserved
+        return lease.demand
 
     def spent_of(self, budget: Budget, now_s: float) -> int:
         first = first_bucket(budget.window, now_s)
@@ -118,6 +128,27 @@ class GaugesMachine(RuleBasedStateMachine):
         self.model.book(lease, cost, self.store.now())
         self.ended.append((lease_id, lease.demand))
 
+    @precondition(lambda self: self.model.expired)
+    @rule(part=st.floats(0, 1), choice=st.integers(0))
+    def settle_what_has_expired(self, part: float, choice: int) -> None:
+        """Its process was not dead, only slow."""
+        lease_id = self._of(self.model.expired, choice)
+        cost = round(self.model.expired[lease_id].reserved * part)
+        demand = self.model.correct(lease_id, cost, self.store.now())
+        self.store.gauges.settle(Settlement(lease_id, demand, cost, 0))
+        self.ended.append((lease_id, demand))
+
+    @precondition(lambda self: self.model.expired)
+    @rule(places=CHOICES, cost=COSTS, choice=st.integers(0))
+    def replace_what_has_expired(self, places: list[int], cost: int, choice: int) -> None:
+        self._admit(places, cost, self._of(self.model.expired, choice))
+
+    @precondition(lambda self: self.model.expired)
+    @rule(choice=st.integers(0))
+    def extend_what_has_expired(self, choice: int) -> None:
+        lease_id = self._of(self.model.expired, choice)
+        assert self._do(self.store.gauges.extend(lease_id, self.model.expired[lease_id].demand, 1)) is False
+
     @precondition(lambda self: self.ended)
     @rule(choice=st.integers(0), cost=COSTS)
     def settle_again(self, choice: int, cost: int) -> None:
@@ -145,6 +176,7 @@ class GaugesMachine(RuleBasedStateMachine):
         for lease_id in self.lost:
             lease = self.model.leases.pop(lease_id)
             self.model.book(lease, lease.reserved, lease.at_s)
+            self.model.expired[lease_id] = lease
         self.lost.clear()
 
     @precondition(lambda self: self.store.clock is not None)
@@ -201,7 +233,7 @@ class GaugesMachine(RuleBasedStateMachine):
         budgets, now = tuple(self.model.budgets[place] for place in places), self.store.now()
         lease_id = f"{self.run}-{next(self.count)}"
         demand = Demand(Rules(budgets), cost, 0)
-        before = self.model.leases.pop(old) if old is not None else None
+        before = self.model.leases.pop(old, None) if old is not None else None
         free = {one.id: self.model.free_of(one, now) for one in budgets}
         short = {one.id for one in budgets if one.hard and cost > max(free[one.id], 0)}
         answer = self._do(self.store.gauges.admit(lease_id, demand, old))
@@ -214,15 +246,19 @@ class GaugesMachine(RuleBasedStateMachine):
             assert isinstance(answer, Granted) and not short
             assert set(answer.warned) == {one.id for one in budgets if not one.hard and cost > max(free[one.id], 0)}
             self.model.leases[lease_id] = Lease(demand, cost, now)
-            if old is not None and before is not None:
-                self.ended.append((old, before.demand))
+            if old is not None:
+                self.ended.append((old, before.demand if before else self.model.correct(old, 0, now)))
 
     def _alive(self) -> Sequence[str]:
         return [lease_id for lease_id in self.model.leases if lease_id not in self.lost]
 
     def _chosen(self, choice: int) -> str:
-        alive = self._alive()
-        return alive[choice % len(alive)]
+        return self._of(self._alive(), choice)
+
+    @staticmethod
+    def _of(lease_ids: Iterable[str], choice: int) -> str:
+        known = list(lease_ids)
+        return known[choice % len(known)]
 
     def _do(self, step: Any) -> Any:
         return self.runner.run(step)

@@ -164,6 +164,22 @@ async def test_an_expired_lease_is_charged_once_whoever_reaps_it(store: Store) -
     assert await store.gauges.extend("a", _demand([budget], 60), 1) is False
 
 
+async def test_a_call_that_outlived_its_lease_is_charged_what_it_cost(store: Store) -> None:
+    budget = _budget(100)
+    demand = _demand([budget], 60)
+    for lease_id in ("a", "b"):
+        await store.gauges.admit(lease_id, _demand([budget], 30))
+    await store.gauges.extend("a", demand, 10)
+    await store.expire(["a", "b"], [])
+    await (store.others[0] if store.others else store.gauges).reap()
+
+    for _ in range(2):
+        store.gauges.settle(Settlement("a", demand, 25, 0))
+        store.gauges.settle(Settlement("b", demand, 0, 0))
+
+    assert await _settled(store.gauges, budget, 25) == [(25, 0)]
+
+
 async def test_processes_share_their_budgets(store: Store) -> None:
     budget = _budget(100)
     for number, gauges in enumerate((store.gauges, *store.others)):

@@ -174,7 +174,7 @@ def test_serving_loads_nothing_that_only_training_needs(kind: str, tmp_path: Pat
     fitted(kind).artifact.save(tmp_path / "made")
 
     command = [sys.executable, "-c", SERVE, str(tmp_path / "made"), json.dumps(HEAVY)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
 
     assert json.loads(done.stdout) == []
 

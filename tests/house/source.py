@@ -39,7 +39,7 @@ class Source:
 def tracked() -> tuple[str, ...]:
     """Paths of all files that are, or would be, under version control."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
     return tuple(sorted(path for path in set(listed.splitlines()) if (ROOT / path).is_file()))
 
 

@@ -19,7 +19,9 @@ HEAVY = (
 def loaded(module: str, names: tuple[str, ...]) -> list[str]:
     """Which of `names` are in memory after a fresh interpreter has imported `module`."""
     code = f"import json, sys, {module}; print(json.dumps([name for name in {names!r} if name in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
     found: list[str] = json.loads(done.stdout)
     return found
 

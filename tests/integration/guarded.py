@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from tests.command_line import fingerpost
 from tests.scripted_upstream import JSON, SSE, ScriptedUpstream, scripted_upstream
 from tests.serving import Served, environment, serving
 
@@ -94,11 +94,7 @@ class Guarded:
 
     def shell(self, *arguments: str, said: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `fingerpost` on the same database."""
-        command = [sys.executable, "-m", "gateway.cli.main", *arguments]
-        variables = environment(self.served.data_dir, self.env)
-        return subprocess.run(
-            command, env=variables, input=said, capture_output=True, text=True, timeout=60, check=check
-        )
+        return fingerpost(*arguments, env=environment(self.served.data_dir, self.env), said=said, check=check)
 
     def well(self) -> None:
         """From now on the upstream answers as it should."""

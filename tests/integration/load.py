@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.gateway.client import ClientConnection, Exchange, Target, connect
+from tests.eventually import eventually
 
 TIMEOUT_S = 20.0
 OK = "200"
@@ -123,6 +124,16 @@ class Load:
                     if one.what == what and name in (None, one.name):
                         return one.began_s
                 await asyncio.sleep(0.005)
+
+    async def steady(self, what: str, name: str, count: int = 20, within_s: float = 20.0) -> None:
+        """Wait until so many requests in a row, which begin from now on, have this outcome: all workers are well."""
+        since = time.monotonic()
+
+        def holds() -> bool:
+            last = self.seen.between(since, name=name).outcomes[-count:]
+            return len(last) == count and all(one.what == what for one in last)
+
+        await eventually(holds, within_s)
 
     async def _client(self, ask: Ask) -> None:
         target = ask.target(self._url)

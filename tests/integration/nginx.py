@@ -81,7 +81,12 @@ def nginx_before(ports: Sequence[int], folder: Path) -> Iterator[Nginx]:
         yield Nginx(f"http://127.0.0.1:{port}", folder)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:

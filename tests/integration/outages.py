@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import select
 import shutil
 import signal
 import struct
@@ -20,6 +21,7 @@ import httpx
 import pytest
 
 _TMPFS_BYTES: Final = 256 * 2**20
+_START_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -88,7 +90,8 @@ def movable_clock(folder: Path) -> Clock:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     source = Path(__file__).with_name("skewed_clock.c")
     library = folder / "skewed_clock.so"
-    subprocess.run([str(compiler), "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
+    command = [str(compiler), "-shared", "-fPIC", "-O1", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)
     (folder / "clock").write_bytes(bytes(8))
     return Clock(folder / "clock", library)
 
@@ -105,6 +108,7 @@ class UpstreamProcess:
         words = [sys.executable, "-m", "benchmarks.gateway.upstream", "--chunks", "20", "--port", str(self.port)]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], _START_S)[0], "the upstream did not start"
         line = self._process.stdout.readline()
         self.port = int(line.rsplit(":", 1)[1])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 _START_S = 30
+_ANSWER_S = 30
 _EMPTY = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'trial' AND pid <> pg_backend_pid();
 DROP SCHEMA public CASCADE;
@@ -74,14 +75,13 @@ class PostgresServer:
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as superuser; returns psql's bare output."""
         target = ["-h", "127.0.0.1", "-p", str(self.port), "-U", self.user, "-d", database]
-        done = subprocess.run(
-            ["psql", "-X", "-q", "-A", "-t", *target, "-c", statement], capture_output=True, check=True
-        )
+        command = ["psql", "-X", "-q", "-A", "-t", *target, "-c", statement]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=_ANSWER_S)
         return done.stdout.decode().strip()
 
     def _answers(self) -> bool:
         probe = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", self.user]
-        return subprocess.run(probe, check=False).returncode == 0
+        return subprocess.run(probe, check=False, timeout=_ANSWER_S).returncode == 0
 
     def _pids(self) -> list[int]:
         """The postmaster and its children."""
@@ -134,7 +134,8 @@ def _create_cluster(server: PostgresServer) -> None:
         "UTF8",
         "--locale=C",
     ]
-    subprocess.run(_unprivileged([*command, "--no-sync"]), check=True, capture_output=True, cwd=server.folder)
+    words = _unprivileged([*command, "--no-sync"])
+    subprocess.run(words, check=True, capture_output=True, cwd=server.folder, timeout=4 * _ANSWER_S)
 
 
 def _unprivileged(command: Sequence[str]) -> list[str]:

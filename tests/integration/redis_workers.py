@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from gateway.admission.spend_book import SpendBook
 from gateway.ledger.engine import open_engine
 from gateway.ledger.tables import metadata
 from gateway.redis_link import RedisLink
+from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer
 
 BOUND_S = 0.06
@@ -65,12 +65,6 @@ async def workers(redis_server: RedisServer, engine: AsyncEngine) -> AsyncIterat
     for gauges, link in workers.made:
         await gauges.drain(1)
         await link.close()
-
-
-async def eventually(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():
-            await asyncio.sleep(0.001)
 
 
 async def settled(gauges: RedisGauges) -> None:

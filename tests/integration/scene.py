@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from tests.eventually import eventually
 from tests.integration.conftest import POLICY
 from tests.integration.load import Ask, Load, Seen, mixed
 from tests.integration.postgres import PostgresServer
@@ -19,7 +19,7 @@ from tests.serving import Served
 
 OPEN = POLICY.replace('"default"', '"open"') + '[budget]\nwhen_store_is_away = "open"\n'
 POLICIES = {"default": POLICY, "open": OPEN}
-ENV = {"UPSTREAM_SECRET": "sk", "FINGERPOST_PRELOAD": "false", "OMP_NUM_THREADS": "1"}
+ENV = {"UPSTREAM_SECRET": "sk", "FINGERPOST_PRELOAD": "false"}
 REFUSED = "503 budget_store_unavailable"
 PAUSE_S = 0.02
 
@@ -58,9 +58,11 @@ class Scene:
 
     async def says(self, what: str, state: str, within_s: float = 20.0) -> None:
         """Wait until readiness says so."""
-        async with asyncio.timeout(within_s):
-            while not (await self.health())[what].startswith(state):
-                await asyncio.sleep(0.2)  # such a client costs as much as many requests
+
+        async def said() -> bool:
+            return (await self.health())[what].startswith(state)
+
+        await eventually(said, within_s, every_s=0.2)  # such a client costs as much as many requests
 
 
 def scene(served: Served) -> Scene:
@@ -81,6 +83,11 @@ class Outage:
     load: Load
     began_s: float = 0.0
     over_s: float = 0.0
+
+    @property
+    def before(self) -> Seen:
+        """What began before it: how long this machine takes where nothing is wrong."""
+        return self.load.seen.between(0, self.began_s)
 
     @property
     def during(self) -> Seen:

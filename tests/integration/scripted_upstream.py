@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.eventually import eventually
 from tests.fakes import WHOLE
 
 HANG = b""
@@ -91,5 +92,4 @@ async def scripted(*script: bytes, mute: bool = False) -> AsyncIterator[Scripted
         server.close()
         for writer in tuple(upstream.open):
             writer.transport.abort()
-        while upstream.open:
-            await asyncio.sleep(0)
+        await eventually(lambda: not upstream.open, every_s=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import fingerpost
 from tests.serving import APPLICATION_KEY, Served, environment
 
 POLICY = 'schema = 1\nname = "mine"\nmodels = ["smollm2-*"]\n[objective]\nquality = 1.0\n'
@@ -23,14 +24,7 @@ class Shell:
         self.env = environment(folder / "data", {"FINGERPOST_PRELOAD": "false"})
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "gateway.cli.main", *arguments],
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return fingerpost(*arguments, env=self.env | env)
 
     def file(self, name: str, text: str) -> str:
         path = self.folder / name
@@ -144,7 +138,11 @@ def test_what_is_not_text_or_not_a_url_is_told_without_a_traceback(shell: Shell)
 
 
 def test_the_version_is_told(shell: Shell) -> None:
-    assert shell.run("--version").stdout.startswith("fingerpost 0.")
+    command = [sys.executable, "-m", "gateway.cli.main", "--version"]
+
+    told = subprocess.run(command, env=shell.env, capture_output=True, text=True, timeout=120, check=True)
+
+    assert told.stdout.startswith("fingerpost 0.") and told.stderr == ""
 
 
 def test_tables_shorten_nothing_whatever_the_terminal(shell: Shell) -> None:

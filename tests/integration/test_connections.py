@@ -110,7 +110,9 @@ def test_endless_headers_leave_memory_alone(gateway: Served, wire: socket.socket
 
 
 def resident_kib(gateway: Served) -> int:
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(gateway.process.pid)], capture_output=True, check=True)
+    shown = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(gateway.process.pid)], capture_output=True, check=True, timeout=30
+    )
     return int(shown.stdout)
 
 

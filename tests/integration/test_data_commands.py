@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from benchmarks.gateway.upstream import UpstreamServer
 from routers.inputs import facts_of
 from routers.training.dataset import Floats
 from routers.training.read import read_folder
+from tests.command_line import fingerpost
 from tests.integration.conftest import catalogue
 from tests.serving import Served, environment, serving
 from tests.unit.routers.training.folders import embed, outcomes, write
@@ -33,9 +33,8 @@ examples = ["What is 5 + 1?", "7 + 2 = ?"]
 
 def run(data_dir: Path, *arguments: str, models: Path | None = None) -> subprocess.CompletedProcess[str]:
     """`fingerpost data` with these arguments, and a catalogue where one is named."""
-    command = [sys.executable, "-m", "gateway.cli.main", "data", *arguments]
     variables = environment(data_dir, {"FINGERPOST_CATALOGUE": str(models)} if models else None)
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return fingerpost("data", *arguments, env=variables)
 
 
 def test_judged_requests_become_a_folder_that_training_reads(

@@ -13,6 +13,7 @@ from gateway.dispatch.retries import FLOOR
 from gateway.errors import GatewayError, UpstreamTimeout
 from gateway.providers.h1_client import H1Client
 from gateway.providers.openai import OpenAIProvider
+from tests.eventually import eventually
 from tests.integration.scripted_upstream import HANG, ScriptedUpstream, answer, fault, first_of_stream, scripted
 from tests.unit.gateway.dispatch.calls import call, chat, dispatcher, outcomes, target
 
@@ -114,9 +115,8 @@ async def test_leaving_before_the_first_byte_is_known_upstream_at_once(
         pair = [target(name, provider, base_url=url, model="m") for name in "ab"]
         made = call(*pair, request=chat(stream=stream), hedge_after_ms=20 if phase == "hedging" else None)
         task = asyncio.create_task(dispatcher(*pair).open(made))
-        await upstream.arrived.wait()
-        while phase == "hedging" and len(upstream.asked_at) < 2:
-            await asyncio.sleep(0.005)
+        await eventually(upstream.arrived.is_set)
+        await eventually(lambda: phase != "hedging" or len(upstream.asked_at) == 2)
 
         assert await leave(task, upstream) < PROMPTLY_S
 
@@ -126,7 +126,7 @@ async def test_leaving_while_frames_come_is_known_upstream_at_once(provider: Ope
         only = target("a", provider, base_url=upstream.url)
         calls, request = dispatcher(only), chat(stream=True)
         task = asyncio.create_task(read_all(calls, call(only, request=request)))
-        await upstream.arrived.wait()
+        await eventually(upstream.arrived.is_set)
         await asyncio.sleep(0.02)
 
         assert await leave(task, upstream) < PROMPTLY_S
@@ -146,8 +146,7 @@ async def test_leaving_during_the_pause_before_a_retry_ends_it_at_once(provider:
     async with scripted(fault(429, "retry-after: 5\r\n"), answer()) as upstream:
         calls, made = one_endpoint(provider, upstream.url, retries=1)
         task = asyncio.create_task(calls.open(made))
-        while outcomes(made) != ["rate_limit_exceeded"]:
-            await asyncio.sleep(0.005)
+        await eventually(lambda: outcomes(made) == ["rate_limit_exceeded"])
         began = asyncio.get_running_loop().time()
 
         task.cancel("client left")

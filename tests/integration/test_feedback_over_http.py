@@ -56,6 +56,20 @@ def test_an_answer_can_be_judged_at_once_and_the_last_word_of_a_source_counts(
     assert rows(gateway, request_id) == [("tests", 1.0, None), ("user", 0.25, None)]
 
 
+def test_one_more_source_than_a_request_may_have_is_refused_by_name(client: httpx.Client, gateway: Served) -> None:
+    request_id = asked(client)
+
+    answers = [
+        client.post("/v1/feedback", json={"request_id": request_id, "score": 1, "source": f"judge {number}"})
+        for number in range(9)
+    ]
+
+    assert [one.status_code for one in answers] == [200] * 8 + [400]
+    error = answers[-1].json()["error"]
+    assert error["param"] == "source" and error["message"].startswith("8 other sources have judged this request")
+    assert len(rows(gateway, request_id)) == 8
+
+
 def test_words_are_kept_only_where_the_policy_keeps_prompts(client: httpx.Client, gateway: Served) -> None:
     silent, kept = asked(client), asked(client, model="auto:kept")
 

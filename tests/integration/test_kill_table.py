@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from benchmarks.gateway.upstream import UpstreamServer
+from tests.eventually import eventually
 from tests.integration.conftest import POLICY, catalogue
 from tests.integration.load import OK, Ask, Load, Seen, mixed
 from tests.integration.outages import limit_files, movable_clock, small_disk, upstream_process
@@ -80,8 +81,8 @@ async def test_redis_costs_the_first_callers_sixty_milliseconds_and_budgets_fail
         redis_server.start() if how == "killed" else redis_server.thaw()
         await load.until(OK, "hard")
         await on_redis.says("redis", "up")
-        # The other worker may need a moment more.
-        await asyncio.sleep(2.5)
+        # The other worker may need a moment more; both clients keep to the worker that they have.
+        await load.steady(OK, "hard")
     levels = {team.team_id: await team.settled() for team in (on_redis.hard, on_redis.open)}
     code = on_redis.served.stop()
 
@@ -89,7 +90,7 @@ async def test_redis_costs_the_first_callers_sixty_milliseconds_and_budgets_fail
     only_the_budget_store_is_missed(load.seen)
     assert found.after.counts == {OK: len(found.after.outcomes)}
     assert found.during.slowest_s() < REDIS_BOUND_S + SLACK_S
-    assert found.during.median_s() < REDIS_BOUND_S
+    assert found.during.median_s() - found.before.median_s() < REDIS_BOUND_S
     assert found.during.of("hard")[REFUSED] > 10
     assert set(alone.seen.counts) == {OK, "429 rate_limit_exceeded"}
     assert 25 <= alone.seen.counts[OK] <= 62 + 2 * share_s
@@ -233,16 +234,14 @@ async def test_an_upstream_is_replaced_by_another_and_an_outage_of_all_is_told_a
                     first.start() if how == "killed" else first.thaw()
                     await load.until(OK)
                 before = first.requests()
-                async with asyncio.timeout(40):
-                    while first.requests() < before + 20:
-                        await asyncio.sleep(0.2)
+                await eventually(lambda: first.requests() >= before + 20, within_s=40, every_s=0.2)
             level = await team.settled()
             code = served.stop()
 
     report(capsys, f"one upstream of two {how}", one)
     report(capsys, f"both upstreams {how}", all_of_them)
     assert set(one.during.counts) == {OK}
-    assert one.during.median_s() < 0.1
+    assert one.during.median_s() - one.before.median_s() < 0.1
     assert one.during.slowest_s() < 2.0 + SLACK_S
     assert down.answered == 0
     assert down.slowest_s() < (SLACK_S if how == "killed" else 2 * 1.0 + SLACK_S)
@@ -287,27 +286,27 @@ async def test_without_an_embedder_requests_go_on_with_predicates(
         team = tenant(served, name="soft", soft_usd=1000)
         texts = [f"question {number}" for number in range(20)] + ["```python\ndef f(): pass\n```"]
         asks = [Ask(team.key, "auto", name="soft", text=text) for text in texts]
+        async with Load(served.url, [Ask(team.key)] * len(asks), PAUSE_S) as usual:
+            await usual.answered(200)
         async with Load(served.url, asks, PAUSE_S) as load:
-            async with asyncio.timeout(20):
-                while "away" not in httpx.get(f"{served.url}/health/ready").json()["embedder"]:
-                    await asyncio.sleep(0.05)
+            ready = f"{served.url}/health/ready"
+            await eventually(lambda: "away" in httpx.get(ready).json()["embedder"], every_s=0.05)
             paused = time.monotonic()
             await load.answered(200)
-        categories = _categories(served)
         code = served.stop()
+        categories = _categories(served)
 
     after = load.seen.between(paused)
     with capsys.disabled():
         print(f"\n  embedder {how}: {load.seen.told()}; then {after.told()}")
     assert load.seen.counts == {OK: len(load.seen.outcomes)}
     assert load.seen.slowest_s() < 0.5 + SLACK_S
-    assert after.median_s() < 0.25
+    assert after.median_s() - usual.seen.median_s() < 0.25
     assert categories == {"code", "general"}
     assert code == 0
 
 
 def _categories(served: Served) -> set[str]:
-    time.sleep(0.5)
     with sqlite3.connect(served.data_dir / "fingerpost.sqlite3") as database:
         return {row[0] for row in database.execute("select distinct category from request_log")}
 

@@ -17,12 +17,12 @@ COUNT = 600
 HEADER = [*folders.OUTCOMES, "propensity"]
 
 
-def policy_of(folder: Path, model: str, exploration: float = 0.0) -> str:
-    """A policy file that fixes a model."""
+def policy_of(folder: Path, model: str, exploration: float = 0.0, cap_usd: float = 0.01) -> str:
+    """A policy file that fixes a model and what a call may cost."""
     file = folder / f"{model}{exploration}.toml"
     file.write_text(
         f'schema = 1\nname = "{model}"\nexploration = {exploration}\n[objective]\ncost = 0.1\n'
-        f'[router]\nkind = "fixed"\nmodel = "{model}"\n'
+        f'[router]\nkind = "fixed"\nmodel = "{model}"\n[budget]\nmax_cost_usd_per_request = {cap_usd}\n'
     )
     return str(file)
 
@@ -64,6 +64,16 @@ def test_a_policy_is_estimated_and_proved_better_than_another(tmp_path: Path) ->
     assert cost["snips"]["value"] == pytest.approx(0.002)
     assert found["against"]["worth"]["low"] > 0
     assert "is proved to be worth more than the other, at 95%" in told
+
+
+def test_where_a_call_may_cost_as_much_as_a_card_allows_logs_of_cheap_ones_prove_nothing(tmp_path: Path) -> None:
+    data = export_of(tmp_path / "data", 0.4)
+    large, small = policy_of(tmp_path, "large", cap_usd=100.0), policy_of(tmp_path, "small", 0.1)
+
+    found = json.loads(run(tmp_path, "--data", data, "--policy", large, "--against", small, "--json").stdout)
+
+    assert found["against"]["worth"]["low"] < 0 < found["against"]["worth"]["difference"]["low"]
+    assert found["policy"]["cost in USD"]["betting"]["high"] > 0.01
 
 
 def test_a_policy_that_was_hardly_tried_gets_a_reason_and_no_number(tmp_path: Path) -> None:

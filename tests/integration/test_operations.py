@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from benchmarks.gateway.upstream import UpstreamServer
+from tests.command_line import fingerpost
+from tests.eventually import comes_true
 from tests.integration.conftest import POLICY, catalogue
 from tests.integration.test_proxy_line import HELLO
 from tests.serving import Served, environment, serving
@@ -33,25 +32,8 @@ def ask(served: Served, model: str = "instant", key: str | None = None, **fields
     return httpx.post(f"{served.url}/v1/chat/completions", json=body, headers=headers, timeout=30)
 
 
-def within(seconds: float, true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def command(served: Served, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli.main", *arguments],
-        env=environment(served.data_dir),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout
+    return fingerpost(*arguments, env=environment(served.data_dir), check=True).stdout
 
 
 def test_a_pushed_policy_is_in_force_within_seconds_and_so_is_its_next_version(served: Served, tmp_path: Path) -> None:
@@ -60,19 +42,19 @@ def test_a_pushed_policy_is_in_force_within_seconds_and_so_is_its_next_version(s
 
     path.write_text(PUSHED.format(model="instant"))
     command(served, "policy", "push", str(path))
-    assert within(5, lambda: ask(served, "auto:pushed").headers.get("x-fingerpost-model") == "instant")
+    assert comes_true(lambda: ask(served, "auto:pushed").headers.get("x-fingerpost-model") == "instant", 5)
     path.write_text(PUSHED.format(model="paced"))
     command(served, "policy", "push", str(path))
-    assert within(5, lambda: ask(served, "auto:pushed").headers.get("x-fingerpost-model") == "paced")
+    assert comes_true(lambda: ask(served, "auto:pushed").headers.get("x-fingerpost-model") == "paced", 5)
 
 
 def test_a_policy_file_that_changes_is_taken_up_and_a_wrong_one_is_refused(served: Served, tmp_path: Path) -> None:
     path = tmp_path / "policies" / "default.toml"
 
     path.write_text(POLICY.replace('models = ["*"]', 'models = ["paced"]'))
-    assert within(5, lambda: ask(served).status_code == 403)
+    assert comes_true(lambda: ask(served).status_code == 403, 5)
     path.write_text("schema = 1\nname = 3\n")
-    assert within(5, lambda: bool(httpx.get(f"{served.url}/health/ready").json()["refused_policies"]))
+    assert comes_true(lambda: bool(httpx.get(f"{served.url}/health/ready").json()["refused_policies"]), 5)
     assert ask(served, "paced").status_code == 200
 
 
@@ -82,7 +64,7 @@ def test_an_issued_key_opens_at_once_and_a_revoked_one_closes_within_seconds(ser
 
     command(served, "key", "revoke", made["id"])
 
-    assert within(8, lambda: ask(served, key=made["key"]).status_code == 401)
+    assert comes_true(lambda: ask(served, key=made["key"]).status_code == 401, 8)
 
 
 def test_a_key_may_be_held_to_a_policy_and_to_models(served: Served) -> None:
@@ -113,7 +95,7 @@ def test_a_stop_lets_running_streams_finish_and_logs_them(served: Served, upstre
     before = upstream.stats.streams
     for thread in threads:
         thread.start()
-    assert within(5, lambda: upstream.stats.streams == before + 5)
+    assert comes_true(lambda: upstream.stats.streams == before + 5, 5)
 
     code = served.stop()
     for thread in threads:
@@ -136,9 +118,9 @@ def test_two_workers_share_keys_ledger_and_metrics(upstream: UpstreamServer, tmp
                 assert fresh.post(f"{served.url}/v1/chat/completions", json=body, headers=served.headers).is_success
         labels = 'endpoint="instant-1",model="instant",policy="default",route="chat",status="200"'
         total = f"fingerpost_requests_total{{{labels}}} 40.0"
-        assert within(5, lambda: total in httpx.get(f"{served.url}/metrics").text)
+        assert comes_true(lambda: total in httpx.get(f"{served.url}/metrics").text, 5)
         listed = f"{served.url}/admin/requests?limit=100"
-        assert within(5, lambda: len(httpx.get(listed, headers=served.admin_headers).json()["data"]) == 40)
+        assert comes_true(lambda: len(httpx.get(listed, headers=served.admin_headers).json()["data"]) == 40, 5)
         assert sum(line.startswith("ready ") for line in served.lines) == 1
         assert served.stop() == 0
 
@@ -151,7 +133,7 @@ def test_who_waits_longer_than_the_grace_is_told_and_logged(upstream: UpstreamSe
         before = upstream.stats.requests
         waiting = threading.Thread(target=lambda: answers.append(ask(served, "hang")))
         waiting.start()
-        assert within(5, lambda: upstream.stats.requests > before)
+        assert comes_true(lambda: upstream.stats.requests > before, 5)
         code = served.stop()
         waiting.join(30)
     with serving(tmp_path, env=ENV) as again:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
-import time
 
 import httpx
 
+from tests.command_line import fingerpost
+from tests.eventually import comes_true
 from tests.serving import Served, environment
 
 USER = "ada-lovelace@example.org"
 
 
 def _run(gateway: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway.cli.main", "privacy", *arguments]
-    variables = environment(gateway.data_dir)
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return fingerpost("privacy", *arguments, env=environment(gateway.data_dir))
 
 
 def _everything(gateway: Served) -> str:
@@ -30,9 +28,7 @@ def _everything(gateway: Served) -> str:
 def _said(client: httpx.Client, gateway: Served, user: str, words: str) -> None:
     body = {"model": "auto:kept", "messages": [{"role": "user", "content": words}], "user": user}
     request_id = client.post("/v1/chat/completions", json=body).raise_for_status().headers["x-request-id"]
-    deadline = time.monotonic() + 10
-    while request_id not in _everything(gateway) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert comes_true(lambda: request_id in _everything(gateway))
 
 
 def test_what_a_person_said_is_gone_from_every_table_and_the_act_is_written_down(

@@ -102,6 +102,19 @@ async def test_a_call_that_outlived_its_lease_is_charged_what_it_cost(
     assert await levels(gauges) == [(250, 0)] * 3
 
 
+async def test_a_late_settlement_does_not_burden_a_later_window(workers: Workers, redis_server: RedisServer) -> None:
+    """As if the lease had expired a month ago: what it cost then is known too late to matter to any window of today."""
+    gauges = await workers.new(lease_s=0.05)
+    await gauges.admit("a", CALL)
+    await asyncio.sleep(0.06)
+    await gauges.reap()
+    redis_server.ask("SET", "{fp}:charged:a", f"300 {int(time.time()) - 32 * 86_400}")
+
+    await end(gauges, "a", 300)
+
+    assert await levels(gauges) == [(300, 0)] * 3
+
+
 async def test_a_leap_of_the_clock_lets_no_lease_expire(workers: Workers, redis_server: RedisServer) -> None:
     """As if: the lease is over by Redis' clock, which is an hour ahead of where it was when we last looked."""
     gauges = await workers.new(lease_s=0.05)

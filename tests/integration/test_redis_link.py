@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.redis_link import RedisLink, RedisRefused, RedisUnavailable, encoded
+from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer, locked_redis_server, redis_running, redis_server
 
 __all__ = ["locked_redis_server", "redis_running", "redis_server"]
@@ -142,9 +143,7 @@ async def test_a_connection_that_redis_closes_is_opened_anew_without_anybody_not
     link._up_since_s -= 60
     redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
-    async with asyncio.timeout(5):
-        while link._wire is not None:
-            await asyncio.sleep(0)
+    await eventually(lambda: link._wire is None, every_s=0)
 
     assert await link.call("PING") == b"PONG"
 

@@ -13,6 +13,7 @@ from gateway.admission.redis_gauges import RedisGauges
 from gateway.admission.spend_book import SpendBook
 from gateway.ledger.tables import metadata
 from gateway.redis_link import RedisLink, encoded
+from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer, locked_redis_server, redis_running, redis_server
 from tests.integration.redis_workers import (
     BOUND_S,
@@ -22,7 +23,6 @@ from tests.integration.redis_workers import (
     Workers,
     end,
     engine,
-    eventually,
     levels,
     settled,
     workers,
@@ -81,9 +81,10 @@ async def test_a_worker_that_asks_nothing_soon_sets_up_its_calls_again(
     redis_server.ask("FLUSHALL")
     assert await levels(other) == [(0, 0)] * 3
 
-    async with asyncio.timeout(5):
-        while await levels(other) != [(0, 300)] * 3:
-            await asyncio.sleep(0.01)
+    async def counted_anew() -> bool:
+        return await levels(other) == [(0, 300)] * 3
+
+    await eventually(counted_anew)
 
 
 async def test_a_call_that_redis_has_lost_is_settled_at_its_cost(workers: Workers, redis_server: RedisServer) -> None:

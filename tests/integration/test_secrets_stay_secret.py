@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.eventually import comes_true
 from tests.integration.guarded import JSON, KEY, SSE, STORED_KEY, VENDOR_KEY, Guarded, guarded
 from tests.serving import ADMIN_KEY, APPLICATION_KEY
 
@@ -48,15 +48,10 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """With a key in the environment, and one that is set while the gateway runs."""
     with guarded(tmp_path_factory.mktemp("secrets"), FINGERPOST_METRICS_KEY=METRICS_KEY) as found:
         found.shell("secrets", "set", "STORED", said=STORED_KEY)
-        _await(lambda: "stored" in httpx.get(f"{found.served.url}/v1/models", headers=found.served.headers).text)
+        assert comes_true(
+            lambda: "stored" in httpx.get(f"{found.served.url}/v1/models", headers=found.served.headers).text
+        )
         yield found
-
-
-def _await(there: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not there() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert there()
 
 
 def _ask(gate: Guarded, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
@@ -94,7 +89,7 @@ def test_an_upstream_that_tells_our_keys_tells_nobody(gate: Guarded) -> None:
             for stream in (False, True) if path not in ("embeddings", "rerank") else (False,):
                 answer = _ask(gate, path, fields | ({"stream": True} if stream else {}))
                 told.append(f"{answer.headers} {answer.text}")
-    _await(lambda: _ledger(gate).count("'req_") >= len(told) and len(_traces(gate)) > 0)
+    assert comes_true(lambda: _ledger(gate).count("'req_") >= len(told) and len(_traces(gate)) > 0)
 
     produced = {
         "answers": "".join(told),
@@ -119,7 +114,7 @@ def test_nobody_writes_lines_of_their_own_into_the_log(gate: Guarded) -> None:
     _ask(gate, "chat/completions", {"model": "openai", "messages": HELLO, "user": FORGED, "metadata": {FORGED: FORGED}})
     _ask(gate, "chat/completions", {"model": MISPLACED, "messages": HELLO}, **{"x-fingerpost-session": "\x9b2J"})
     last = _ask(gate, "embeddings", {"model": FORGED, "input": "hi"}).headers["x-request-id"]
-    _await(lambda: last in gate.log)
+    assert comes_true(lambda: last in gate.log)
 
     log = gate.log.split("\n")
     lines = [json.loads(line) for line in log if line.startswith("{")]
@@ -158,4 +153,4 @@ def test_a_new_value_of_a_secret_replaces_the_old_one_at_once(gate: Guarded) -> 
         _ask(gate, "chat/completions", {"model": "stored", "messages": HELLO})
         return next(one.headers["authorization"] for one in gate.upstream.asked if one.path.startswith("/s/"))
 
-    _await(lambda: sent() == "Bearer newer-words-in-the-database")
+    assert comes_true(lambda: sent() == "Bearer newer-words-in-the-database")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,6 +13,7 @@ from gateway.dispatch.breaker import FAILURES_TO_OPEN, PAUSE_S, VERDICT_S
 from gateway.dispatch.health import Health
 from gateway.dispatch.shared_health import RedisSharedState, SharedHealth
 from gateway.redis_link import RedisLink
+from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer, redis_running, redis_server
 
 __all__ = ["redis_running", "redis_server"]
@@ -37,12 +38,6 @@ async def workers(link: RedisLink) -> AsyncIterator[list[Health]]:
     yield healths
     for one in sharing:
         await one.close()
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 def break_down(health: Health) -> None:

@@ -13,8 +13,9 @@ for start = 3, #ARGV, 3 do
   local amount, at = string.match(charged or '', '^(%d+) (%d+)$')
   for _, budget in ipairs(budgets) do
     if is_known(budget) then
-      if amount then book(budget, bucket_of(budget, tonumber(at)), now, negative(amount)) end
-      book(budget, bucket_of(budget, now), now, cost)
+      local bucket = bucket_of(budget, amount and tonumber(at) or now)
+      book(budget, bucket, now, cost)
+      if amount then book(budget, bucket, now, negative(amount)) end
     end
   end
   if charged then redis.call('DEL', '{fp}:charged:' .. ARGV[start]) end

@@ -59,6 +59,12 @@ class Meter(Protocol):
     def stream(self, frame: bytes) -> bytes:
         """Meter one frame (one or more whole events); what the client may see of it, may be empty."""
 
+    def weigh(self, event: bytes) -> int:
+        """Output tokens that an event, not streamed yet, would add at most; makes `running_cost_nanousd` exact.
+
+        Of no event at all (b""): how many those before it may still turn out to have had.
+        """
+
     def end_of_stream(self) -> bytes:
         """What is owed when the upstream's bytes end; `UpstreamBroken` when the answer was cut off."""
 

@@ -94,6 +94,9 @@ class ChatMeter:
             return frame.removesuffix(DONE) + self._usage_owed() + DONE
         return frame
 
+    def weigh(self, event: bytes) -> int:
+        return self._spoken.weigh(event, type(self._choices)().text)
+
     def end_of_stream(self) -> bytes:
         if self.done:
             return b""

@@ -80,6 +80,9 @@ class MessagesMeter:
             return frame
         return b"".join(map(self._event, frame.split(b"\n\n")[:-1]))
 
+    def weigh(self, event: bytes) -> int:
+        return self._spoken.weigh(event, _spoken_text)
+
     def end_of_stream(self) -> bytes:
         if not self.done:
             raise UpstreamBroken("The upstream's stream ended before the message was finished.")

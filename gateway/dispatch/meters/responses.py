@@ -66,6 +66,9 @@ class ResponsesMeter:
             return frame
         return b"".join(map(self._event, frame.split(b"\n\n")[:-1]))
 
+    def weigh(self, event: bytes) -> int:
+        return self._spoken.weigh(event, Progress().text)
+
     def end_of_stream(self) -> bytes:
         if not self.done:
             raise UpstreamBroken("The upstream's stream ended before the response was finished.")

@@ -73,6 +73,24 @@ class Spoken:
             return self._upper
         return self._upper + frames * self._per_frame
 
+    def weigh(self, frame: bytes, text_of: Callable[[bytes], str]) -> int:
+        """How much `upper` (or `estimate`, where that is more) would grow with a frame that is not heard yet; what was
+        heard is counted exactly from here on. `text_of` reads a frame by itself, and may forget it.
+
+        Without a frame: how much it would grow if what was heard turned out not to be single tokens.
+        """
+        self._draw()
+        if not frame:
+            return max(ceil(self._weight * self.scale * MARGIN) - self._upper, 0)
+        said = _said_in(frame, text_of)
+        if not said:
+            return 0
+        before = (self._events, self._phrases, self._weight)
+        self._count(said)
+        growth = max(self._bound(), round(self._weight * self.scale)) - self._upper
+        self._events, self._phrases, self._weight = before
+        return max(growth, 0)
+
     def estimate(self) -> int:
         """Output tokens so far, as near as can be told."""
         self._draw()
@@ -92,21 +110,29 @@ class Spoken:
         frames = len(self._kept)
         if not frames:
             return
-        said = []
-        for text in b"".join(self._kept).split(b"\n\n"):
-            payload = text[6:] if text.startswith(b"data: ") and b"\n" not in text else payload_of(text)
-            if payload and (spoken := self._text_of(payload)):
-                said.append(spoken)
-                self._phrases += " " in spoken[1:].rstrip()
-        self._events += len(said)
-        self._weight += weigh_tokens("".join(said))
+        self._count(_said_in(b"".join(self._kept), self._text_of))
         before, self._upper = self._upper, self._bound()
         self._per_frame = max(-(-(self._upper - before) // frames), 1)
         self._usual = self._bytes * 5 // (frames * 4)
         self._kept.clear()
         self._bytes = 0
 
+    def _count(self, said: list[str]) -> None:
+        self._events += len(said)
+        self._phrases += sum(" " in spoken[1:].rstrip() for spoken in said)
+        self._weight += weigh_tokens("".join(said))
+
     def _bound(self) -> int:
         if self._says_single_tokens():
             return self._events + self._events // 20 + 1
         return max(self._events, ceil(self._weight * self.scale * MARGIN))
+
+
+def _said_in(frame: bytes, text_of: Callable[[bytes], str]) -> list[str]:
+    """What each event says, without those that say nothing."""
+    said = []
+    for text in frame.split(b"\n\n"):
+        payload = text[6:] if text.startswith(b"data: ") and b"\n" not in text else payload_of(text)
+        if payload and (spoken := text_of(payload)):
+            said.append(spoken)
+    return said

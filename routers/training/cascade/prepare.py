@@ -59,8 +59,9 @@ def out_of_fold(
     order = np.argsort(np.concatenate([held for held, _ in parts]))
     told = [one for _, one in parts]
     joined = {name: np.concatenate([getattr(one, name) for one in told])[order] for name in _BY_QUERY}
-    usual = {name: np.mean([getattr(one, name) for one in told], axis=0) for name in ("usual", "usual_tokens")}
+    usual = {name: np.mean([getattr(one, name) for one in told], axis=0) for name in _BY_MODEL}
     return Predictions(**joined, **usual)
 
 
+_BY_MODEL = ("usual", "usual_tokens", "mean_ratio")
 _BY_QUERY = ("quality", "low", "high", "tokens", "tokens_high", "latency_ms", "trust")

@@ -122,15 +122,16 @@ def _error(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """What the members told of the rows that they did not learn from, [Q, M] each: deviations from the usual logit, and
-    log tokens."""
+    """What the members and the heads told of the rows that they did not learn from, [Q, M] each: deviations from the
+    usual logit, and log tokens."""
 
     deviation: Doubles
+    heads: Doubles
     tokens: Doubles
 
 
-def held_out(members: list[GraphNetwork], made: Material, recalled: list[Recalled]) -> Held:
-    """Out-of-fold forecasts of all rows, before any shrinkage."""
+def held_out(members: list[GraphNetwork], made: Material, recalled: list[Recalled], heads: Doubles) -> Held:
+    """Out-of-fold forecasts of all rows, before any shrinkage; the heads' are given."""
     deviation, tokens = np.empty_like(made.score), np.empty_like(made.score)
     for fold, network in enumerate(members):
         inside, rows = np.flatnonzero(made.fold == fold), np.flatnonzero(made.fold != fold)
@@ -139,4 +140,4 @@ def held_out(members: list[GraphNetwork], made: Material, recalled: list[Recalle
             told = network(query_nodes(made, recalled[fold], inside), model_nodes(rests, rests.statistics(made, rows)))
         deviation[inside] = told.deviation.numpy()
         tokens[inside] = told.tokens.numpy() + rests.usual_tokens
-    return Held(deviation, tokens)
+    return Held(deviation, heads, tokens)

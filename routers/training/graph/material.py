@@ -21,6 +21,9 @@ _ROUNDS = 6
 _BLOCK = 1024
 # Which nearest fine node sets the reach of a query's neighbourhood.
 _NEIGHBOUR = 5
+# An effect of a row counts this much less than its observations.
+ROW_SHRINKAGE = 0.25
+_TWO_WAY_ROUNDS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,15 +32,15 @@ class Material:
     question's part in cross-fitting, `membership` [Q, K] its skills, `columns` [Q, P] the inputs of linear maps.
 
     `fine` [Q, N] weighs the fine nodes for each query, `node` [Q] is the one that its own outcomes are kept at.
-    `kin` [M, M] are weights of the other models by likeness of cards (its diagonal is 0).
+    `kin` [M, M] are weights of the other models by likeness of cards (its diagonal is 0). `data` has the same rows and
+    columns, to judge choices by.
     """
 
+    data: Dataset
     cards: tuple[ModelCard, ...]
     inputs: Inputs
     score: Doubles
     log_tokens: Doubles
-    latency_s: Doubles
-    groups: Indices
     fold: Indices
     places: Places
     membership: Doubles
@@ -53,24 +56,24 @@ class Material:
 def material(data: Dataset, skills: int, nodes: int, seed: int) -> Material:
     """Rows by id, models by id, those without any score left out; `ValueError` says what can't be learned from."""
     _check(data)
-    data = data.rows(np.array(sorted(range(len(data)), key=data.query_ids.__getitem__), dtype=np.intp))
+    answered = np.flatnonzero(data.observed.any(axis=1)).tolist()
+    data = data.rows(np.array(sorted(answered, key=data.query_ids.__getitem__), dtype=np.intp))
     seen = [bool(column.any()) for column in data.observed.T]
     order = sorted((place for place in range(len(data.models)) if seen[place]), key=lambda at: data.models[at].id)
     data = data.columns(order)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_tokens = np.log(np.maximum(data.output_tokens.astype(np.float64), 1.0))
     score = data.score.astype(np.float64)
-    usual = np.array([np.nanmean(column) for column in score.T])
+    usual, _ = fill(score)
     places, node = _places(data, skills, nodes, seed)
     spread = places.spread
     prior = CardPrior.fit(data.models, usual)
     return Material(
+        data=data,
         cards=data.models,
         inputs=data.inputs,
         score=score,
         log_tokens=log_tokens,
-        latency_s=data.latency_s.astype(np.float64),
-        groups=data.groups,
         fold=_folds(data.groups, seed),
         places=places,
         membership=places.membership(data.inputs).astype(np.float64),
@@ -82,10 +85,19 @@ def material(data: Dataset, skills: int, nodes: int, seed: int) -> Material:
 
 
 def fill(values: Doubles) -> tuple[Doubles, Doubles]:
-    """Means of columns, and what is left of each value, 0 where there is none."""
+    """Means of columns, and what is left of each value, 0 where there is none.
+
+    Where columns were observed on different rows the means are two-way: of row and column effects that add up, the
+    former drawn to 0, so that whoever was asked the hard questions is not taken for the weaker.
+    """
     seen = ~np.isnan(values)
-    count = np.maximum(seen.sum(axis=0), 1)
-    mean = np.where(seen, values, 0.0).sum(axis=0) / count
+    known = np.where(seen, values, 0.0)
+    count, width = np.maximum(seen.sum(axis=0), 1), seen.sum(axis=1) + ROW_SHRINKAGE
+    mean, row = known.sum(axis=0) / count, np.zeros(len(values))
+    for _ in range(_TWO_WAY_ROUNDS if not seen.all() else 0):
+        row = np.where(seen, known - mean, 0.0).sum(axis=1) / width
+        row -= row.mean()
+        mean = np.where(seen, known - row[:, None], 0.0).sum(axis=0) / count
     return mean, np.where(seen, values - mean, 0.0)
 
 

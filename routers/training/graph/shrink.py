@@ -12,15 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from routers.graph_pool import biases
-from routers.training.choices import card_cost
+from routers.training.choices import Bench, bench_of, card_cost, choose_all, mean_of, prompt_tokens, taken
 from routers.training.dataset import Doubles, Indices
-from routers.training.graph.loop import Held
 from routers.training.graph.material import Material
-from routers.training.metrics import aiq
+from routers.training.metrics import aiq, rewards
 
-OWN_SCALES = (0.0, 0.25, 0.5)
-_LADDER = 41
-_SPAN = (-2.0, 4.0)
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Of what sets a model apart, the network's part; the rest are the linear heads'.
+NETWORK_SHARE = 1 / 3
+# In standard errors: what a smaller scale may fall behind the best one, and choices behind the best single model.
+_TOLERANCE = 0.5
+_RESAMPLES = 200
+_HARDLY = 1e-9
+# Of the ladder's weights, every so-manyth tells what trust is worth.
+_STRIDE = 8
 # Widths of the ramp between trust and distrust in cosine, and which share of known queries lies under its upper end.
 _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
 _LOST = (0.01, 0.03)
@@ -28,62 +33,69 @@ _LOST = (0.01, 0.03)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Market:
-    """What choices cost and were worth: scores and costs (USD) [Q, M], weights of cost [L] in quality per dollar."""
+    """What choices are worth on observed outcomes at true costs; `cost` and `usual_cost` (USD) [Q, M] are forecast."""
 
-    score: Doubles
+    bench: Bench
+    groups: Indices
     cost: Doubles
-    told_cost: Doubles
     usual_cost: Doubles
-    weights: Doubles
 
     @classmethod
     def of(cls, made: Material, tokens: Doubles, usual_tokens: Doubles) -> Market:
-        """True costs are the cards' prices of the tokens that were written, the forecast ones of those forecast."""
-        given = np.broadcast_to(made.inputs.tokens[:, None], made.score.shape).astype(np.float32)
-        length = np.where(np.isnan(made.log_tokens), usual_tokens, made.log_tokens)
-        costs = [card_cost(made.cards, given, np.exp(one).astype(np.float32)) for one in (length, tokens)]
-        usual = card_cost(made.cards, given, np.exp(np.broadcast_to(usual_tokens, length.shape)).astype(np.float32))
-        dearest = max(float(costs[0].mean(axis=0).max()), 1e-12)
-        weights = np.concatenate([[1e-9], np.logspace(*_SPAN, _LADDER)]) / dearest
-        score = np.where(np.isnan(made.score), np.nanmean(made.score, axis=0), made.score)
-        return cls(score, costs[0], costs[1], usual, weights)
+        """Forecasts of cost are the cards' prices of the prompts' tokens and of these logarithms of expected outputs,
+        [Q, M] and [M]."""
+        given = np.broadcast_to(prompt_tokens(made.data)[:, None], made.score.shape)
+        lengths = (tokens, np.broadcast_to(usual_tokens, tokens.shape))
+        told, usual = (card_cost(made.cards, given, np.exp(one).astype(np.float32)) for one in lengths)
+        return cls(bench_of(made.data), np.unique(made.data.groups, return_inverse=True)[1], told, usual)
 
-    def curve(self, quality: Doubles, cost: Doubles) -> tuple[Doubles, Doubles]:
-        """Mean cost and score [1, L + 1] of the best choices by these forecasts, the last of the cheapest model."""
-        rows = np.arange(len(quality))
-        places = [np.argmax(quality - weight * cost, axis=1) for weight in self.weights]
-        cheapest = int(self.cost.mean(axis=0).argmin())
-        places.append(np.full(len(rows), cheapest))
-        found = [(self.cost[rows, place].mean(), self.score[rows, place].mean()) for place in places]
-        return np.array([[one[0] for one in found]]), np.array([[one[1] for one in found]])
+    def figures(self, quality: Doubles, cost: Doubles, draws: Doubles) -> Doubles:
+        """AIQ over log cost and the three rewards of the best choices, for weights of queries [R, Q]: [R, 4]."""
+        took = taken(self.bench, choose_all(quality, cost, self.bench.weights, self.bench.observed))
+        paid, won = draws @ took.cost.T, draws @ took.score.T
+        traced = self.bench.traced
+        area = aiq(paid[:, traced], won[:, traced], paid[:, -2], paid[:, -1])
+        return np.column_stack([area, *rewards(self.bench, paid, won).values()])
 
-    def worth(self, quality: Doubles, cost: Doubles) -> float:
-        """AIQ over log cost."""
-        means = self.cost.mean(axis=0)
-        paid, won = self.curve(quality, cost)
-        return float(aiq(paid, won, np.array([means.min()]), np.array([means.max()]))[0])
+    def single(self, usual: Doubles, draws: Doubles) -> Doubles:
+        """The same of the best single model for each weight of cost."""
+        means = np.nan_to_num(mean_of(self.bench.cost), nan=np.inf)
+        shape = self.bench.score.shape
+        return self.figures(np.broadcast_to(usual, shape), np.broadcast_to(means, shape), draws)
+
+    def draws(self) -> Doubles:
+        """Weights of queries [R, Q]: all alike, then as questions are drawn anew with replacement."""
+        count = int(self.groups.max()) + 1
+        rng = np.random.default_rng(count)
+        times = rng.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+        whole = np.vstack([np.ones(len(self.groups)), times[:, self.groups]])
+        weights: Doubles = whole / whole.sum(axis=1, keepdims=True)
+        return weights
 
     def gains(self, quality: Doubles, usual: Doubles) -> Doubles:
         """What choosing by forecasts won over choosing by what is usual, [Q]: the mean over a few weights of cost, each
         in units of quality where cost counts less than that, of cost where it counts more."""
-        rows, total = np.arange(len(quality)), np.zeros(len(quality))
-        middle = float(np.median(self.cost))
-        few = self.weights[:: max(len(self.weights) // 8, 1)]
-        for weight in few:
-            ours = np.argmax(quality - weight * self.told_cost, axis=1)
-            theirs = np.argmax(usual - weight * self.usual_cost, axis=1)
-            won = self.score[rows, ours] - self.score[rows, theirs]
-            won = won - weight * (self.cost[rows, ours] - self.cost[rows, theirs])
-            total += won / (1 + weight * middle)
-        mean: Doubles = total / len(few)
+        few = self.bench.weights[self.bench.ladder][:-1:_STRIDE]
+        ours, theirs = (
+            taken(self.bench, choose_all(one, cost, few, self.bench.observed))
+            for one, cost in ((quality, self.cost), (usual, self.usual_cost))
+        )
+        won = (ours.score - theirs.score)[: len(few)] - few[:, None] * (ours.cost - theirs.cost)[: len(few)]
+        mean: Doubles = (won / (1 + few[:, None] * float(np.nanmedian(self.bench.cost)))).mean(axis=0)
         return mean
 
 
-def shrunk(deviation: Doubles, own: float) -> Doubles:
-    """What all models have in common as it is, what sets one apart times `own`."""
+def shrunk(deviation: Doubles, heads: Doubles, own: float) -> Doubles:
+    """What all models have in common as the network has it, what sets one apart by network and heads times `own`."""
     common = deviation.mean(axis=1, keepdims=True)
-    scaled: Doubles = common + own * (deviation - common)
-    return scaled
+    of_network, of_heads = shares(own)
+    found: Doubles = common + of_network * (deviation - common) + of_heads * heads
+    return found
+
+
+def shares(own: float) -> tuple[float, float]:
+    """Scales of the network's own part and of the heads'."""
+    return own * NETWORK_SHARE, own * (1 - NETWORK_SHARE)
 
 
 def quality_of(deviation: Doubles, usual: Doubles) -> tuple[Doubles, Doubles]:
@@ -92,18 +104,21 @@ def quality_of(deviation: Doubles, usual: Doubles) -> tuple[Doubles, Doubles]:
     return 1 / (1 + np.exp(-(found + deviation))), found
 
 
-def best_own(market: Market, held: Held, usual: Doubles) -> float:
-    """The scale whose choices were worth most: AIQ, and a quarter of the score where cost weighs nothing.
-
-    Neighbours on the grid are averaged in, against chance.
-    """
-    worths = []
-    for own in OWN_SCALES:
-        quality, _ = quality_of(shrunk(held.deviation, own), usual)
-        best = market.score[np.arange(len(quality)), quality.argmax(axis=1)].mean()
-        worths.append(market.worth(quality, market.told_cost) + best / 4)
-    spread = np.maximum(1 - 0.5 * np.abs(np.subtract.outer(np.arange(len(worths)), np.arange(len(worths)))), 0)
-    return OWN_SCALES[int((spread @ np.array(worths) / spread.sum(axis=1)).argmax())]
+def best_own(market: Market, deviation: Doubles, heads: Doubles, usual: Doubles) -> float:
+    """The least scale whose choices are about as good in AIQ as the best scale's; if these are worse than the best
+    single model's at PF, BAL or CF, a smaller one. About: within half a standard error of the difference."""
+    draws = market.draws()
+    found = np.array(
+        [market.figures(quality_of(shrunk(deviation, heads, own), usual)[0], market.cost, draws) for own in SCALES]
+    )
+    area, ahead = found[:, :, 0], (found - market.single(usual, draws))[:, :, 1:]
+    best = int(area[:, 0].argmax())
+    doubt = (area[:, 1:] - area[best, 1:]).std(axis=1)
+    enough = area[:, 0] >= area[best, 0] - _TOLERANCE * doubt - _HARDLY
+    safe = (ahead[:, 0] >= -_TOLERANCE * ahead[:, 1:].std(axis=1) - _HARDLY).all(axis=1)
+    safe[0] = True
+    least = int(enough.argmax())
+    return SCALES[int(np.flatnonzero(safe[: least + 1]).max())]
 
 
 def near_other_folds(made: Material, fold: Indices, neighbour: int) -> npt.NDArray[np.float32]:

@@ -15,15 +15,25 @@ from routers.graph_nodes import Remembered, Weights
 from routers.graph_pool import Graph
 from routers.inputs import Floats
 from routers.learned import Progress, silent
-from routers.training.calibrate import cells_of
+from routers.token_forecasts import mean_ratios
+from routers.training.calibrate import half_width
 from routers.training.dataset import Dataset, Doubles
+from routers.training.graph.heads import heads, heads_out_of_fold
 from routers.training.graph.loop import Held, held_out, train_member
-from routers.training.graph.material import FOLDS, Material, material
+from routers.training.graph.material import Material, material
 from routers.training.graph.memory import Memory, out_of_fold, remember, tuned_reach
 from routers.training.graph.network import GraphNetwork
 from routers.training.graph.sample import Rests
 from routers.training.graph.settings import Settings, settings_of
-from routers.training.graph.shrink import Market, best_limits, best_own, near_other_folds, quality_of, shrunk
+from routers.training.graph.shrink import (
+    Market,
+    best_limits,
+    best_own,
+    near_other_folds,
+    quality_of,
+    shares,
+    shrunk,
+)
 from routers.training.novelty import spherical_clusters
 from routers.training.union import union
 
@@ -31,8 +41,6 @@ from routers.training.union import union
 NEIGHBOUR = 5
 _STRANGE_PARTS = 4
 _STRANGE_EPOCHS = 12
-_NORMAL_90 = 1.645
-_UNKNOWN_DOUBT = 0.1
 _DEFAULT_OWN = 0.5
 _FEWEST_TO_JUDGE = 100
 
@@ -74,13 +82,19 @@ def learn(data: Dataset, plan: Settings, seed: int, progress: Progress = silent)
     made = tuned_reach(material(data, plan.skills, plan.nodes, seed))
     members, held = _cross_fitted(made, plan, seed, lambda share: progress(0.05 + 0.6 * share, "training the network"))
     memory = remember(made, np.arange(len(made)))
-    market = Market.of(made, held.tokens, memory.usual_tokens)
     own = plan.own
     if own is None:
-        own = best_own(market, held, memory.usual) if len(made) >= _FEWEST_TO_JUDGE else _DEFAULT_OWN
+        market = _market(made, held, memory)
+        enough = len(made) >= _FEWEST_TO_JUDGE
+        own = best_own(market, held.deviation, held.heads, memory.usual) if enough else _DEFAULT_OWN
     gate = _gate(made, plan, seed, own, memory, lambda share: progress(0.65 + 0.3 * share, "leaving skills out"))
     progress(0.95, "folding")
     return Learned(_graph(made, members, memory, held, own), members, gate)
+
+
+def _market(made: Material, held: Held, memory: Memory) -> Market:
+    ratios, usual = mean_ratios(held.tokens, made.log_tokens), _usual_lengths(made, memory)
+    return Market.of(made, held.tokens - memory.usual_tokens + usual + ratios, usual + ratios)
 
 
 def _artifact(data: Dataset, learned: Learned, seed: int) -> Artifact:
@@ -91,7 +105,7 @@ def _artifact(data: Dataset, learned: Learned, seed: int) -> Artifact:
         dimensions=data.inputs.embeddings.shape[1],
         features_version=FEATURES_VERSION,
         arrays={**graph.arrays(), "gate": np.array(learned.gate, dtype=np.float64)},
-        facts={"models": list(graph.ids), "words": list(graph.prior.words), "own": graph.shrink[1]},
+        facts={"models": list(graph.ids), "words": list(graph.prior.words), "own": sum(graph.shrink)},
         data={"name": data.name, "queries": len(data), "models": len(graph.ids)},
         seed=seed,
     )
@@ -107,7 +121,7 @@ def _cross_fitted(
         told(fold / folds)
         recalled.append(out_of_fold(made, fold))
         members.append(train_member(made, recalled[-1], fold, plan, seed, lambda _: None))
-    return members, held_out(members, made, recalled)
+    return members, held_out(members, made, recalled, heads_out_of_fold(made))
 
 
 def _gate(
@@ -122,9 +136,8 @@ def _gate(
     apart = replace(made, fold=parts)
     hasty = replace(plan, epochs=min(plan.epochs, _STRANGE_EPOCHS))
     _, held = _cross_fitted(apart, hasty, seed, told)
-    market = Market.of(made, held.tokens, memory.usual_tokens)
-    quality, _ = quality_of(shrunk(held.deviation, own), memory.usual)
-    gain = market.gains(quality, np.broadcast_to(memory.usual, quality.shape))
+    quality, _ = quality_of(shrunk(held.deviation, held.heads, own), memory.usual)
+    gain = _market(made, held, memory).gains(quality, np.broadcast_to(memory.usual, quality.shape))
     low, high = best_limits(familiar, near_other_folds(made, parts, neighbour), gain)
     return float(neighbour), low, high
 
@@ -134,7 +147,7 @@ def _parts(made: Material, seed: int) -> np.ndarray[Any, np.dtype[np.intp]] | No
     if len(made) < 20 * _STRANGE_PARTS:
         return None
     label = spherical_clusters(made.inputs.embeddings, _STRANGE_PARTS, seed)
-    _, firsts, inverse = np.unique(made.groups, return_index=True, return_inverse=True)
+    _, firsts, inverse = np.unique(made.data.groups, return_index=True, return_inverse=True)
     parts = np.unique(label[firsts][inverse], return_inverse=True)[1].astype(np.intp)
     return parts if parts.max() > 0 else None
 
@@ -144,20 +157,21 @@ def _graph(made: Material, members: list[GraphNetwork], memory: Memory, held: He
     everything = np.arange(len(made))
     rests = Rests.of(made, everything)
     edges = rests.statistics(made, everything)
-    quality, bias = quality_of(shrunk(held.deviation, own), memory.usual)
+    quality, bias = quality_of(shrunk(held.deviation, held.heads, own), memory.usual)
     labels = (~np.isnan(made.score)).sum(axis=0)
-    doubt = np.full(len(made.cards), _doubt(quality, made.score))
-    table = np.column_stack([memory.usual, _usual_lengths(made, memory), labels, bias, doubt, _log_ms(made)])
+    doubt = np.full(len(made.cards), half_width(quality, made.score))
+    lengths, ratios = _usual_lengths(made, memory), mean_ratios(held.tokens, made.log_tokens)
+    table = np.column_stack([memory.usual, lengths, labels, bias, doubt, _log_ms(made), ratios])
     return Graph(
         places=made.places,
         weights=weights_of(members),
-        memory=_halved(memory),
+        memory=_halved(memory, heads(made, everything)),
         prior=made.prior,
         ids=tuple(card.id for card in made.cards),
         table=table,
         edges=np.stack([edges.mass.T, edges.score.T, edges.tokens.T]).astype(np.float32).astype(np.float64),
         mix=np.zeros((0, len(made.cards))),
-        shrink=(1.0, own),
+        shrink=shares(own),
     )
 
 
@@ -182,9 +196,10 @@ def _stacked(tensors: list[torch.Tensor]) -> Floats:
     return found
 
 
-def _halved(memory: Memory) -> Remembered:
-    """As it will be read: large arrays in half precision."""
-    kept = {name: getattr(memory, name).astype(np.float32) for name in Remembered.__slots__}
+def _halved(memory: Memory, beside: Doubles) -> Remembered:
+    """As it will be read, with the heads: large arrays in half precision."""
+    named = (name for name in Remembered.__slots__ if name != "heads")
+    kept = {"heads": beside.astype(np.float32), **{name: getattr(memory, name).astype(np.float32) for name in named}}
     return Remembered.from_arrays(Remembered(**kept).arrays())
 
 
@@ -197,17 +212,8 @@ def _usual_lengths(made: Material, memory: Memory) -> Doubles:
 
 def _log_ms(made: Material) -> Doubles:
     """Mean logarithm of milliseconds, NaN where none was observed."""
-    known = ~np.isnan(made.latency_s) & (made.latency_s > 0)
-    logs = np.where(known, np.log(np.where(known, made.latency_s, 1.0) * 1000), 0.0)
+    seconds = made.data.latency_s.astype(np.float64)
+    known = ~np.isnan(seconds) & (seconds > 0)
+    logs = np.where(known, np.log(np.where(known, seconds, 1.0) * 1000), 0.0)
     count = known.sum(axis=0)
     return np.where(count > 0, logs.sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
-def _doubt(quality: Doubles, score: Doubles) -> float:
-    """Half the 90 % interval of a mean score around its out-of-fold forecast, beyond the chance of few outcomes: of
-    ten cells nine lie within it and their own noise, added in quadrature."""
-    cells = cells_of(quality, score)
-    if len(cells.off) < 2 * FOLDS:
-        return _UNKNOWN_DOUBT
-    needed = np.sqrt(np.maximum(cells.off**2 - (_NORMAL_90 * cells.noise) ** 2, 0.0))
-    return max(float(np.quantile(needed, 0.92)), 0.01)

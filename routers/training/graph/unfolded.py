@@ -24,8 +24,9 @@ def unfolded(graph: Graph, members: list[GraphNetwork], inputs: Inputs) -> tuple
         deviation = _mean([one.deviation for one in told])
         tokens, gap = _mean([one.tokens for one in told]), _mean([one.gap for one in told])
         common = deviation.mean(dim=1, keepdim=True)
-        shared, own = graph.shrink
-        logits = tensor(learned[:, BIAS]) + shared * common + own * (deviation - common)
+        of_network, of_heads = graph.shrink
+        logits = tensor(learned[:, BIAS]) + common + of_network * (deviation - common)
+        logits = logits + of_heads * tensor(_known(graph, inputs) @ graph.memory.heads)
         median = torch.exp(tensor(learned[:, LOG_TOKENS]) + tokens)
         quality = torch.sigmoid(logits)
         high = median * torch.exp(f.softplus(gap))
@@ -36,7 +37,7 @@ def _placed(graph: Graph, memory: Remembered, inputs: Inputs) -> QueryNodes:
     """Query nodes with the messages of the fine nodes and of what is remembered as linear maps."""
     places = graph.places
     columns, weights = places.spread.columns(inputs), places.attention(inputs.embeddings @ places.fine.T)
-    known = np.concatenate([columns, np.ones((len(columns), 1), dtype=np.float32)], axis=1)
+    known = _known(graph, inputs)
     return QueryNodes(
         columns=tensor(columns),
         membership=tensor(places.membership(inputs)),
@@ -46,6 +47,12 @@ def _placed(graph: Graph, memory: Remembered, inputs: Inputs) -> QueryNodes:
         tokens=tensor(known @ memory.tokens),
         fine_tokens=tensor(weights @ memory.fine_tokens),
     )
+
+
+def _known(graph: Graph, inputs: Inputs) -> Floats:
+    """What linear maps see of queries: columns and a 1."""
+    columns = graph.places.spread.columns(inputs)
+    return np.concatenate([columns, np.ones((len(columns), 1), dtype=np.float32)], axis=1)
 
 
 def _mean(tensors: list[Tensor]) -> Tensor:

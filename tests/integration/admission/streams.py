@@ -14,11 +14,11 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gateway.admission.gauges import Demand, Gauges, GaugesUnavailable, Granted, Settlement
+from gateway.admission.gauges import Demand, Gauges, GaugesUnavailable, Granted, Level, Settlement
 from gateway.admission.redis_gauges import RedisGauges
 from gateway.admission.rules import Budget, Period, RateLimit, Rules, Scope, Window, WindowKind
 from gateway.admission.spend_book import SpendBook
@@ -34,7 +34,10 @@ MOST_NANOUSD = USD // 50
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One worker's task. `limit_nanousd` is the organisation's budget; each team has 60% of it, each key 30%."""
+    """One worker's task. `limit_nanousd` is the organisation's budget; each team has 60% of it, each key 30%.
+
+    It goes on for `seconds`, and longer until it is told that it is enough, by the end of its input.
+    """
 
     url: str
     run: str
@@ -123,6 +126,7 @@ class Worker:
         self._journal = os.open(plan.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._running: set[str] = set()
         self._until = time.monotonic() + plan.seconds
+        self._enough = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         self.tally = Tally()
 
     async def run(self) -> None:
@@ -135,7 +139,7 @@ class Worker:
 
     async def _streams(self, number: int) -> None:
         count = 0
-        while time.monotonic() < self._until:
+        while time.monotonic() < self._until or not self._enough.done():
             count += 1
             await self._stream(f"{self._plan.run}-{self._plan.seed}-{number}-{count}")
 
@@ -204,6 +208,16 @@ class Sampled:
     fullest: float = 0.0
     over: list[str] = field(default_factory=list)
 
+    def note(self, levels: Sequence[Level]) -> None:
+        """One look."""
+        for level in levels:
+            used = level.spent_nanousd + level.reserved_nanousd
+            if level.budget.hard:
+                self.fullest = max(self.fullest, used / level.budget.limit_nanousd)
+            if level.budget.hard and used > level.budget.limit_nanousd:
+                self.over.append(f"{level.budget.id}: {used} of {level.budget.limit_nanousd}")
+        self.samples += 1
+
 
 async def sample(plan: Plan) -> Sampled:
     """Read spent + reserved of every budget, over and over, until SIGTERM."""
@@ -214,13 +228,8 @@ async def sample(plan: Plan) -> Sampled:
     async with open_gauges(plan.url, plan.lease_s) as gauges:
         print("ready", flush=True)
         while not stop.is_set():
-            for level in await gauges.levels(known):
-                used = level.spent_nanousd + level.reserved_nanousd
-                if level.budget.hard:
-                    seen.fullest = max(seen.fullest, used / level.budget.limit_nanousd)
-                if level.budget.hard and used > level.budget.limit_nanousd:
-                    seen.over.append(f"{level.budget.id}: {used} of {level.budget.limit_nanousd}")
-            seen.samples += 1
+            with suppress(GaugesUnavailable):  # the store is as busy as the workers can make it
+                seen.note(await gauges.levels(known))
             await asyncio.sleep(0.002)
     return seen
 

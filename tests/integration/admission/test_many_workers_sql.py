@@ -16,7 +16,7 @@ __all__ = ["postgres_server", "postgres_url"]
 
 # The longest run so far lasted 120 s; this is enough to fill the budget several times over while CI waits.
 SECONDS = 6.0
-LIMIT_NANOUSD = 60 * USD
+LIMIT_NANOUSD = 20 * USD
 
 
 async def create_tables(url: str) -> None:

@@ -7,12 +7,13 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.admission.gauges import Expired, Gauges, Level
+from gateway.admission.gauges import Expired, Gauges, GaugesUnavailable, Level
 from tests.integration.admission.streams import Plan, budgets, open_gauges
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +62,7 @@ async def run_trial(
         await _filling(plan, [folder / f"journal{number}" for number in range(killed)])
         for process in running[:killed]:
             process.kill()
+        await _full(plan)
         tallies = [await _seen(process, plan.seconds) for process in running[killed:]]
         async with open_gauges(url, plan.lease_s) as gauges:
             expired = await _reap(gauges, plan)
@@ -71,24 +73,40 @@ async def run_trial(
         for process in (sampler, *running):
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            await asyncio.wait_for(process.wait(), _END_S)
     return Trial(tallies, sampled, levels, expired, _owed(folder, workers, expired))
 
 
 async def _filling(plan: Plan, journals: Sequence[Path]) -> None:
     """Until the shared budget is a third full and those who will be killed are at work, so that they hold leases.
 
-    Half of the time at most, or until the budget is nearly full.
+    Or until the budget is nearly full.
     """
-    async with open_gauges(plan.url, plan.lease_s) as gauges:
-        give_up = asyncio.get_running_loop().time() + plan.seconds / 2
-        while asyncio.get_running_loop().time() < give_up:
-            (level,) = await gauges.levels(_budgets(plan)[:1])
-            taken = (level.spent_nanousd + level.reserved_nanousd) / plan.limit_nanousd
-            at_work = all(journal.exists() and journal.stat().st_size for journal in journals)
-            if level.reserved_nanousd and taken > (1 / 3 if at_work else 0.8):
-                return
+
+    def holds(level: Level) -> bool:
+        at_work = all(journal.exists() and journal.stat().st_size for journal in journals)
+        return level.reserved_nanousd > 0 and _taken(level) > (1 / 3 if at_work else 0.8)
+
+    await _until(plan, holds)
+
+
+async def _full(plan: Plan) -> None:
+    """Until the shared budget is nearly used up, however long a busy machine needs for that."""
+    await _until(plan, lambda level: _taken(level) > 0.95)
+
+
+async def _until(plan: Plan, holds: Callable[[Level], bool]) -> None:
+    async with open_gauges(plan.url, plan.lease_s) as gauges, asyncio.timeout(_END_S):
+        while True:
+            with suppress(GaugesUnavailable):  # too busy to say
+                (level,) = await gauges.levels(_budgets(plan)[:1])
+                if holds(level):
+                    return
             await asyncio.sleep(0.02)
+
+
+def _taken(level: Level) -> float:
+    return (level.spent_nanousd + level.reserved_nanousd) / level.budget.limit_nanousd
 
 
 async def _start(role: str, plan: Plan, path: Path) -> asyncio.subprocess.Process:
@@ -105,7 +123,7 @@ async def _start(role: str, plan: Plan, path: Path) -> asyncio.subprocess.Proces
 async def _seen(process: asyncio.subprocess.Process, at_work_s: float = 0.0) -> dict[str, Any]:
     """What a process printed in the end."""
     async with asyncio.timeout(_END_S + at_work_s):
-        output, _ = await process.communicate()
+        output, _ = await process.communicate(b"")  # which also ends its input
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found

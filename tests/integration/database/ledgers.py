@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -64,13 +62,6 @@ async def forbid_model(engine: AsyncEngine, model: str) -> None:
         statement = f"ALTER TABLE request_log ADD CONSTRAINT forbidden CHECK (model <> '{model}')"
     async with engine.begin() as connection:
         await connection.execute(text(statement))
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something that runs beside the test has come about; fails after 20 seconds."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def hide_log(engine: AsyncEngine, hidden: bool = True) -> None:

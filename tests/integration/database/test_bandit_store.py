@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.feedback import Feedback, FeedbackStore
 from gateway.ledger.inserts import Inserter
+from gateway.ledger.privacy import erase_user
 from gateway.ledger.record import Record
 from gateway.ledger.rows import to_row
 from gateway.ledger.tables import bandit_lesson
@@ -173,13 +174,58 @@ async def test_without_a_readable_embedding_the_level_is_learned(engine: AsyncEn
     assert tally.moment == pytest.approx([0.4, 0.0])
 
 
-async def test_two_sources_are_two_words(engine: AsyncEngine) -> None:
+async def test_a_request_teaches_the_mean_of_its_sources_once(engine: AsyncEngine) -> None:
     await keep(engine, [decided(1)])
     await say(engine, 1, 1.0)
+    await store(engine).learn(LEARNERS, 0.0)
     await say(engine, 1, 0.0, source="tests")
+    await say(engine, 1, 0.2, source="judge")
+    await store(engine).learn(LEARNERS, 0.0)
+    await say(engine, 1, 0.6, source="tests")
     await store(engine).learn(LEARNERS, 0.0)
 
     (tally,) = (await sums(engine)).values()
 
-    assert tally.count == 2
-    assert tally.moment[0] == pytest.approx(0.4 - 0.6)
+    assert tally.count == 1
+    assert tally.gram == pytest.approx(np.outer([1.0, 0.5], [1.0, 0.5]))
+    assert tally.moment == pytest.approx(np.array([1.0, 0.5]) * ((1.0 + 0.6 + 0.2) / 3 - 0.6))
+
+
+@pytest.mark.parametrize("changes", [{"first": np.nan}, {"prior": np.nan}], ids=["no context", "nothing foretold"])
+async def test_what_is_no_number_never_gets_into_the_sums(engine: AsyncEngine, changes: dict[str, float]) -> None:
+    told = {"endpoint": "local-smollm2", "learner": "one", "prior_quality": changes.get("prior", 0.6)}
+    await keep(engine, [decided(1, changes.get("first", 0.5), decision=[told]), decided(2)])
+    await say(engine, 1, 1.0)
+    await say(engine, 2, 1.0)
+
+    await store(engine).learn(LEARNERS, 0.0)
+
+    (tally,) = (await sums(engine)).values()
+    assert tally.count == 1 and np.isfinite(tally.moment).all()
+
+
+async def test_a_learner_knows_how_far_it_has_heard(engine: AsyncEngine) -> None:
+    await keep(engine, [decided(1), decided(2), decided(3)])
+    await say(engine, 1, 1.0, at=NOW - 30)
+    await say(engine, 2, 1.0, at=NOW - 20)
+    await store(engine).learn(LEARNERS, 0.0)
+    await say(engine, 3, 1.0, at=NOW - 10)
+    await say(engine, 2, 0.0, at=NOW - 5)
+
+    assert await store(engine).learned_upto(["one"]) == NOW - 30
+    assert await store(engine).learned_upto(["one", "another"]) == 0.0
+    assert (await store(engine).learn(LEARNERS, NOW - 30)).learned == 2
+    assert await store(engine).learned_upto(["one"]) == NOW - 5
+
+
+async def test_what_an_erased_user_said_is_not_learned_again(engine: AsyncEngine) -> None:
+    await keep(engine, [decided(1, end_user="ada")])
+    await say(engine, 1, 1.0)
+    await store(engine).learn(LEARNERS, 0.0)
+    before = await sums(engine)
+
+    await erase_user(engine, "ada")
+    again = await store(engine).learn(LEARNERS, 0.0)
+
+    assert again.learned == 0
+    assert (await sums(engine))["smollm2-135m"].count == before["smollm2-135m"].count == 1

@@ -21,6 +21,7 @@ from gateway.ledger.acts import EVERYTHING, KEPT_CHANGES, Change, acting
 from gateway.ledger.engine import open_engine
 from gateway.ledger.schema import upgrade
 from gateway.ledger.tables import change
+from tests.eventually import eventually
 from tests.integration.postgres import PostgresServer
 
 # A worker: takes tokens from its input, and answers as its keyring does.
@@ -75,14 +76,19 @@ async def worker(database_url: str) -> AsyncIterator[asyncio.subprocess.Process]
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), 10)
+        try:
+            await asyncio.wait_for(process.wait(), 30)
+        except TimeoutError:
+            process.kill()
+            raise
 
 
 async def ask(process: asyncio.subprocess.Process, token: str) -> str:
     """What the other process takes a token for."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(token.encode() + b"\n")
-    return (await process.stdout.readline()).decode().strip()
+    async with asyncio.timeout(30):
+        return (await process.stdout.readline()).decode().strip()
 
 
 async def until(process: asyncio.subprocess.Process, token: str, answer: str) -> float:
@@ -219,8 +225,7 @@ async def test_a_database_that_hangs_does_not_hang_the_feed_for_good(
         assert not await asyncio.wait_for(feed.poll(), 5)
     finally:
         postgres_server.thaw()
-    while not await feed.poll():
-        await asyncio.sleep(0.01)
+    await eventually(feed.poll)
 
     assert said.taken() == [Change(EVERYTHING)] * 2
     await feed._hang_up()
@@ -228,6 +233,4 @@ async def test_a_database_that_hangs_does_not_hang_the_feed_for_good(
 
 
 async def _heard(said: Heard, wanted: Change) -> None:
-    async with asyncio.timeout(10):
-        while wanted not in said.taken():
-            await asyncio.sleep(0.01)
+    await eventually(lambda: wanted in said.taken())

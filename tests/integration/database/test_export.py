@@ -46,6 +46,7 @@ def _record(number: int, **fields: Any) -> dict[str, Any]:
         "endpoint": "e",
         "router_kind": "knn",
         "propensity": 0.25,
+        "decision": [{"endpoint": "e", "model": "large" if number % 3 == 0 else "small", "propensity": 0.125}],
         "attempts": [{"endpoint": "e", "outcome": "ok"}],
         "features": {
             "tokens": 7,
@@ -174,7 +175,8 @@ async def test_what_tells_nothing_of_one_model_s_answer_is_left_out(
     "fields",
     [
         {"router_kind": "pinned"},
-        {"attempts": [{"endpoint": "other", "outcome": "timeout"}, {"endpoint": "e", "outcome": "ok"}]},
+        {"decision": [{"endpoint": "other", "model": "drawn"}, {"endpoint": "e", "model": "large"}]},
+        {"decision": None},
         {"propensity": None},
         {"propensity": 0.0},
     ],
@@ -187,6 +189,23 @@ async def test_a_model_that_no_chance_chose_has_no_propensity(
     await export(engine, CATALOGUE, tmp_path / "out", ALL)
 
     assert [row["propensity"] for row in _table(tmp_path / "out", "outcomes.csv.gz")] == ["", "0.25"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "propensity"),
+    [
+        ({"attempts": [{"endpoint": "sibling", "outcome": "timeout"}, {"endpoint": "e", "outcome": "ok"}]}, "0.25"),
+        ({"propensity": 1.0000000001}, "1.0"),
+    ],
+)
+async def test_a_model_that_was_drawn_keeps_its_chance_whichever_of_its_endpoints_answers(
+    engine: AsyncEngine, tmp_path: Path, fields: dict[str, Any], propensity: str
+) -> None:
+    await _fill(engine, [_record(0, **fields)])
+
+    await export(engine, CATALOGUE, tmp_path / "out", ALL)
+
+    assert [row["propensity"] for row in _table(tmp_path / "out", "outcomes.csv.gz")] == [propensity]
 
 
 async def test_facts_that_were_not_logged_come_from_the_prompt_or_stay_open(

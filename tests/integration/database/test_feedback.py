@@ -1,16 +1,17 @@
-"""Feedback on both databases: kept once for each source, found by time, and forgotten where it holds words."""
+"""Feedback on both databases: kept once for each source, bounded in number, and forgotten where it holds words."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger import privacy
 from gateway.ledger.engine import writing
-from gateway.ledger.feedback import Asked, Feedback, FeedbackStore
-from gateway.ledger.tables import api_key, request_log
+from gateway.ledger.feedback import MOST_SOURCES, Asked, Feedback, FeedbackStore
+from gateway.ledger.tables import api_key, feedback, request_log
 
 GOOD = Feedback("req_1", "user", 1.0, "key_1", "thank you")
 
@@ -21,7 +22,12 @@ async def _logged(engine: AsyncEngine, name: str, **fields: object) -> None:
 
 
 async def _said(engine: AsyncEngine) -> list[tuple[str, str, float, str | None]]:
-    return [(one.request_id, one.source, one.score, one.comment) for one in await FeedbackStore(engine).since(0, 100)]
+    said = feedback.c
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            select(said.request_id, said.source, said.score, said.comment).order_by(said.at)
+        )
+        return [tuple(row) for row in found]
 
 
 async def test_the_last_word_of_a_source_counts_and_sources_do_not_touch_each_other(engine: AsyncEngine) -> None:
@@ -33,14 +39,25 @@ async def test_the_last_word_of_a_source_counts_and_sources_do_not_touch_each_ot
     assert sorted(await _said(engine)) == [("req_1", "judge", 0.5, "thank you"), ("req_1", "user", 0.0, None)]
 
 
-async def test_what_was_said_since_a_moment_comes_oldest_first_and_bounded(engine: AsyncEngine) -> None:
-    times = iter((30.0, 10.0, 20.0))
-    store = FeedbackStore(engine, now=lambda: next(times))
-    for name in ("late", "early", "between"):
-        await store.put(replace(GOOD, request_id=name))
+async def test_a_request_has_a_bounded_number_of_sources_and_those_may_judge_again(engine: AsyncEngine) -> None:
+    store = FeedbackStore(engine, now=lambda: 7.0)
 
-    assert [one.request_id for one in await store.since(20.0, 10)] == ["between", "late"]
-    assert [one.at for one in await store.since(0, 1)] == [10.0]
+    kept = [await store.put(replace(GOOD, source=f"judge {number}")) for number in range(MOST_SOURCES + 2)]
+    again = await store.put(replace(GOOD, source="judge 0", score=0.0))
+    elsewhere = await store.put(replace(GOOD, request_id="req_2", source="judge 9"))
+
+    assert kept == [7.0] * MOST_SOURCES + [None, None]
+    assert (again, elsewhere) == (7.0, 7.0)
+    assert len(await _said(engine)) == MOST_SOURCES + 1
+
+
+async def test_many_new_sources_at_once_do_not_pass_the_bound(engine: AsyncEngine) -> None:
+    await _logged(engine, "req_1")
+    store = FeedbackStore(engine, timeout_s=20.0)
+
+    kept = await asyncio.gather(*(store.put(replace(GOOD, source=f"judge {one}")) for one in range(2 * MOST_SOURCES)))
+
+    assert sum(at is not None for at in kept) == len(await _said(engine)) == MOST_SOURCES
 
 
 async def test_whose_request_it_was_follows_a_rotated_key_to_its_root(engine: AsyncEngine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -9,11 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.feedback import Feedback, FeedbackStore
 from gateway.ledger.inserts import Inserter
 from gateway.ledger.rows import to_row
-from gateway.lifecycle.bandit_store import BanditStore
-from gateway.lifecycle.learning import Lessons
+from gateway.lifecycle.bandit_store import BanditStore, Learner, Progress
+from gateway.lifecycle.learning import OVERLAP_S, Lessons
 from gateway.lifecycle.policy_store import ActivePolicy
 from gateway.lifecycle.purse import Purse
 from policies.schema import Policy
@@ -21,6 +24,7 @@ from routers.base import Router
 from routers.kinds.bandit import Bandit, Beliefs
 from routers.kinds.mean import MeanRouter
 from routers.training.simulator import make_world, simulate
+from tests.eventually import eventually
 from tests.integration.database.ledgers import a_record
 
 NOW = 1_700_100_000.0
@@ -33,14 +37,29 @@ def taught() -> Bandit:
     return Bandit.upon(MeanRouter.fit(SEEN), SEEN, 2, Beliefs(half_life_s=1e9, level_std=(0.3, 0.3)))
 
 
+class Store(BanditStore):
+    """Remembers from when on it was asked; fails with each of `faults` first."""
+
+    def __init__(self, engine: AsyncEngine, now: float) -> None:
+        super().__init__(engine, now=lambda: now)
+        self.asked: list[float] = []
+        self.faults: list[Exception] = []
+
+    async def learn(self, learners: Mapping[str, Learner], since: float) -> Progress:
+        self.asked.append(since)
+        if self.faults:
+            raise self.faults.pop(0)
+        return await super().learn(learners, since)
+
+
 class Worker:
     """A process' bandit under a policy that tries."""
 
     def __init__(self, engine: AsyncEngine, now: float = NOW) -> None:
         self.router = Bandit.from_artifact(taught().artifact)
         self.purse = Purse(engine, now=lambda: now)
-        store = BanditStore(engine, now=lambda: now)
-        self.learning = Lessons(store, self.purse, lambda: [active(self.router)], now=lambda: now)
+        self.store = Store(engine, now)
+        self.learning = Lessons(self.store, self.purse, lambda: [active(self.router)], every_s=0.01, now=lambda: now)
 
     @property
     def quality(self) -> float:
@@ -108,6 +127,64 @@ async def test_a_worker_that_starts_later_knows_what_was_learned(engine: AsyncEn
 
     assert late.quality == first.quality
     assert late.router.reason(cast(Any, None)).endswith("by 20 feedbacks.")
+
+
+async def test_after_a_restart_only_what_was_said_since_is_looked_at(engine: AsyncEngine) -> None:
+    first = Worker(engine)
+    await answered(engine, 20)
+    await judged(engine, 20, 1.0, NOW - 1_000)
+    await first.learning.step()
+
+    late = Worker(engine)
+    await late.learning.step()
+    await judged(engine, 1, 0.0, NOW - 900)
+    await late.learning.step()
+    await late.learning.step()
+
+    assert first.store.asked == [-OVERLAP_S]
+    assert late.store.asked == [NOW - 1_000 - OVERLAP_S, NOW - 1_000 - OVERLAP_S, NOW - 900 - OVERLAP_S]
+    assert late.learning.learned == 1
+
+
+async def test_where_nothing_can_be_learned_what_was_said_is_looked_at_once(engine: AsyncEngine) -> None:
+    worker = Worker(engine)
+    await judged(engine, 1, 1.0, NOW - 500)
+
+    await worker.learning.step()
+    await worker.learning.step()
+
+    assert worker.store.asked == [-OVERLAP_S, NOW - 500 - OVERLAP_S]
+
+
+async def test_a_worker_that_can_not_hear_knows_what_others_have_learned(engine: AsyncEngine) -> None:
+    one, deaf = Worker(engine), Worker(engine)
+    await answered(engine, 20)
+    await judged(engine, 20, 0.0, NOW - 10)
+    await one.learning.step()
+    deaf.store.faults = [DatabaseUnavailable("locked")]
+
+    with pytest.raises(DatabaseUnavailable):
+        await deaf.learning.step()
+
+    assert deaf.quality == one.quality
+
+
+async def test_a_fault_of_our_own_is_told_once_and_does_not_end_the_lessons(
+    engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(engine)
+    worker.store.faults = [RuntimeError("a bug")] * 3
+    await answered(engine, 20)
+    await judged(engine, 20, 0.0, NOW - 10)
+
+    running = asyncio.create_task(worker.learning.run())
+    await eventually(lambda: worker.learning.learned == 20 or running.done())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert worker.learning.learned == 20
+    told = [one for one in caplog.records if "learn nothing for now: a bug" in one.getMessage()]
+    assert len(told) == 1 and told[0].exc_info is not None
 
 
 async def test_the_sums_are_those_of_one_worker_that_heard_everything(engine: AsyncEngine) -> None:

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.ledger.engine import open_engine
 from gateway.ledger.schema import upgrade
 from gateway.ledger.writer import LedgerWriter, Pace
-from tests.integration.database.ledgers import HASTY, a_record, eventually, forbid_model, hide_log, stored_ids
+from tests.eventually import eventually
+from tests.integration.database.ledgers import HASTY, a_record, forbid_model, hide_log, stored_ids
 from tests.integration.postgres import PostgresServer
 
 
@@ -133,6 +134,7 @@ import asyncio, sys
 from pathlib import Path
 from gateway.ledger.engine import open_engine
 from gateway.ledger.writer import LedgerWriter
+from tests.eventually import eventually
 from tests.integration.database.ledgers import HASTY, a_record
 
 async def main(url, folder):
@@ -140,8 +142,7 @@ async def main(url, folder):
     await writer.start()
     for number in range(400):
         writer.put(a_record(number))
-    while writer.stats().spooled < 400:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: writer.stats().spooled == 400)
     print("spooled", flush=True)
     await asyncio.sleep(60)
 

@@ -16,7 +16,8 @@ from gateway.ledger.record import Child, Record
 from gateway.ledger.reports import by_id
 from gateway.ledger.schema import upgrade
 from gateway.ledger.writer import LedgerWriter, Pace
-from tests.integration.database.ledgers import HASTY, a_record, eventually, forbid_model, hide_log, stored, stored_ids
+from tests.eventually import eventually
+from tests.integration.database.ledgers import HASTY, a_record, forbid_model, hide_log, stored, stored_ids
 
 
 @pytest.fixture

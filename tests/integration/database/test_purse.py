@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import open_engine
 from gateway.ledger.faults import DatabaseUnavailable
+from gateway.ledger.record import Record
 from gateway.lifecycle.purse import PARTS, Purse
 from policies.schema import Learning, Policy
+from routers.decision import Decision
+from tests.fakes import FakeProvider
+from tests.unit.gateway.dispatch.calls import decision, target
 
 DAY_S = 86_400.0
 DOLLAR = 10**9
@@ -67,3 +73,45 @@ async def test_without_the_database_nothing_is_taken() -> None:
 
     assert purse.left("p") == 0
     await nowhere.dispose()
+
+
+def _tries(day: list[float] | None = None) -> tuple[Purse, Decision, Record]:
+    """A purse that does not need its database, and a decision to try the first of two models for 40 more."""
+    nowhere = open_engine("postgresql://nobody@127.0.0.1:9/nothing")
+    purse = Purse(nowhere, now=lambda: (day or [5.0])[0])
+    tried = replace(decision(target("a", FakeProvider()), target("b", FakeProvider())), extra_nanousd=40)
+    return purse, tried, Record(id="req", at=5.0, route="chat")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "spent"),
+    [
+        ([], 0),
+        ([{"endpoint": "a", "outcome": "ok"}], 40),
+        ([{"endpoint": "a", "outcome": "cancelled", "may_cost": True}], 40),
+        ([{"endpoint": "a", "outcome": "budget"}, {"endpoint": "b", "outcome": "ok"}], 0),
+        ([{"endpoint": "a", "outcome": "upstream_limited"}, {"endpoint": "b", "outcome": "ok"}], 0),
+    ],
+    ids=["nobody asked", "answered", "given up", "not covered", "turned away"],
+)
+def test_a_try_that_cost_nothing_is_given_back(attempts: list[dict[str, Any]], spent: int) -> None:
+    purse, tried, record = _tries()
+
+    with purse.trying(tried, record):
+        assert purse.left("p") == -40
+        record.attempts.extend(attempts)
+
+    assert purse.left("p") == -spent
+
+
+def test_a_try_is_given_back_after_a_failure_but_not_to_another_day() -> None:
+    now = [5.0]
+    purse, tried, record = _tries(now)
+
+    with pytest.raises(ValueError, match="no budget"), purse.trying(tried, record):
+        raise ValueError("no budget")
+    assert purse.left("p") == 0
+    with purse.trying(tried, record):
+        now[0] += DAY_S
+
+    assert purse.left("p") == 0

@@ -131,7 +131,7 @@ def test_processes_that_start_at_once_do_not_clash(database_url: str) -> None:
         subprocess.Popen([sys.executable, "-c", program, database_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    said = [process.communicate() for process in running]
+    said = [process.communicate(timeout=60) for process in running]
 
     assert said == [(b"None\n", b"")] * 3
 

@@ -12,6 +12,7 @@ from gateway.admission.spend_book import SpendBook
 from gateway.ledger.engine import open_engine
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.tables import budget_spend
+from tests.eventually import eventually
 
 ALL = {"a": 0, "b": 0}
 
@@ -70,9 +71,11 @@ async def test_a_started_book_writes_by_itself_and_a_drained_one_has_written_all
     book = SpendBook(engine, flush_s=0.01)
     await book.start()
     book.add("a", 0, 1)
-    async with asyncio.timeout(5):
-        while (await SpendBook(engine).read(ALL))["a"] != {0: 1}:
-            await asyncio.sleep(0.01)
+
+    async def written() -> bool:
+        return (await SpendBook(engine).read(ALL))["a"] == {0: 1}
+
+    await eventually(written)
     book.add("a", 0, 1)
 
     await book.drain(5)

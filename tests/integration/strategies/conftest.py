@@ -28,6 +28,7 @@ POLICIES = {
     "race": '[strategy]\nkind = "race"\nn = 3\n',
     "vote": '[strategy]\nkind = "vote"\nn = 5\nmax_calls = 5\nmodels = ["large"]\n',
     "three": '[strategy]\nkind = "vote"\nn = 3\nmax_calls = 3\n',
+    "curious": 'exploration = 0.9\n[strategy]\nkind = "vote"\nn = 3\nmax_calls = 3\n',
     "likely": '[strategy]\nkind = "best_of_n"\nscorer = "logprob"\nn = 3\nmodels = ["*"]\n',
     "judged": '[strategy]\nkind = "best_of_n"\nscorer = "judge"\njudge = "large"\nn = 3\nmodels = ["small"]\n',
     "fuse": '[strategy]\nkind = "fuse"\nn = 2\naggregator = "small"\nmodels = ["middle", "large"]\n',

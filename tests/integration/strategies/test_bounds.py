@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.eventually import eventually
 from tests.integration.strategies.choir import Choir, Voice
 from tests.integration.strategies.conftest import Line
 from tests.integration.tenants import tenant
 from tests.serving import Served
 
 HELLO = [{"role": "user", "content": "What is it?"}]
-
-
-async def until(condition: Any, within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_budget_that_covers_few_calls_ends_the_vote_and_is_never_exceeded(
@@ -82,12 +76,12 @@ async def test_a_client_that_leaves_ends_all_calls_within_200_ms(
     async with httpx.AsyncClient(base_url=strategic.url, headers=strategic.headers, timeout=20) as client:
         body = {"model": f"auto:{policy}", "messages": HELLO, "stream": stream}
         asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-        await until(lambda: len(choir.asked) == expected)
+        await eventually(lambda: len(choir.asked) == expected)
         await asyncio.sleep(0.1)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         gone = time.monotonic()
-    await until(lambda: len(choir.left) == expected)
+    await eventually(lambda: len(choir.left) == expected)
 
     assert max(at for _, at in choir.left) - gone < 0.2
 

@@ -280,6 +280,15 @@ def test_explain_names_the_strategy(line: Line) -> None:
     assert found["strategy"] == "vote"
 
 
+def test_nothing_is_tried_for_learning_s_sake_where_a_strategy_answers(line: Line) -> None:
+    body = {"model": "auto:curious", "messages": [{"role": "user", "content": "hi"}]}
+
+    told = [line.client.post("/v1/route", json=body).raise_for_status().json() for _ in range(10)]
+
+    assert {one["candidates"][0]["model"] for one in told} == {"large"}
+    assert {one["candidates"][0]["propensity"] for one in told} == {1.0}
+
+
 def events(text: str) -> list[dict[str, Any]]:
     """The JSON payloads of a stream."""
     payloads = [part.removeprefix("data: ") for part in text.split("\n\n") if part.startswith("data: ")]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gateway.measure import tree
 from benchmarks.gateway.processes import Processes, Started, clean_environment, cores, free_port
+from tests.eventually import comes_true
 
 _FAMILY = (
     "import os, signal, subprocess, sys, time\n"
@@ -22,16 +21,8 @@ _FAMILY = (
 )
 
 
-def _until(holds: Callable[[], bool]) -> None:
-    """Wait for another process; the bound is only for a failure."""
-    give_up_s = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.001)
-
-
 def _wait_for(started: Started, word: str) -> None:
-    _until(lambda: word in started.last_words() or started.ended is not None)
+    assert comes_true(lambda: word in started.last_words() or started.ended is not None, 30, every_s=0.001)
 
 
 def _alive(pid: int) -> bool:
@@ -48,7 +39,7 @@ def test_a_child_that_outlives_its_parent_is_stopped_too(tmp_path: Path) -> None
         family = [one.pid for one in tree(started.pid)]
 
     assert len(family) == 2
-    _until(lambda: not any(map(_alive, family)))
+    assert comes_true(lambda: not any(map(_alive, family)), 30, every_s=0.001)
 
 
 def test_what_was_started_is_stopped_when_the_block_fails(tmp_path: Path) -> None:
@@ -78,7 +69,7 @@ def test_a_process_may_use_its_core_only_and_ours_stay_as_they_were(tmp_path: Pa
 def test_the_last_line_of_a_failure_is_kept(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         started = processes.start("failing", (sys.executable, "-c", "raise SystemExit('no database')"), cores()[0], {})
-        _until(lambda: started.ended is not None)
+        assert comes_true(lambda: started.ended is not None, 30, every_s=0.001)
 
         assert (started.ended, started.last_words()) == (1, "no database")
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
 from gateway.admission.gauges import Demand, GaugesUnavailable, Granted, Level, Refused, Settlement
 from gateway.admission.memory_gauges import MemoryGauges
+from gateway.admission.refusals import budget_exceeded
 from gateway.admission.rules import NO_RULES, Budget, Caller, Rules, Scope
+from gateway.errors import BudgetExceeded
 from gateway.pacing import Paces
 from policies.schema import Objective, Pacing, Policy
+from tests.eventually import eventually
 
 NOON = 1_800_000_000.0 // 86_400 * 86_400 + 43_200
 CALLER = Caller("key", "user", None, None)
@@ -33,6 +37,16 @@ class Away(MemoryGauges):
 
     async def levels(self, budgets: Sequence[Budget]) -> Sequence[Level]:
         raise GaugesUnavailable("no answer")
+
+
+class Broken(MemoryGauges):
+    """A store with a bug."""
+
+    asked = 0
+
+    async def levels(self, budgets: Sequence[Budget]) -> Sequence[Level]:
+        self.asked += 1
+        raise RuntimeError("a bug")
 
 
 async def spend(gauges: MemoryGauges, rules: Rules, nanousd: int, name: str) -> Granted | Refused:
@@ -127,3 +141,53 @@ async def test_without_any_paced_policy_the_store_is_not_asked() -> None:
     paces.multiplier(policy(None))
     await paces.look()
     assert CALLER.rules is NO_RULES
+
+
+@pytest.mark.parametrize(
+    ("budget_id", "wanted"), [("pacing:thrifty:day", True), ("b1", False), (None, False)], ids=["paced", "own", "limit"]
+)
+async def test_only_what_the_paced_budget_itself_refuses_was_wanted_all_the_same(
+    budget_id: str | None, wanted: bool
+) -> None:
+    clock = Clock()
+    paces, under = Paces(MemoryGauges(now=clock), now=clock), policy(1.0)
+    error = BudgetExceeded("as it was", budget_id=budget_id)
+
+    for _ in range(100):
+        paces.refuse(under, error)
+    clock.now += 600
+    await paces.look()
+    paces.spend(under, 5_000_000)
+
+    assert (paces.multiplier(under) > 1.0) is wanted
+    assert (error.message == "as it was") is not wanted
+
+
+async def test_a_caller_is_not_told_what_all_callers_of_the_policy_have_spent() -> None:
+    clock = Clock()
+    gauges = MemoryGauges(now=clock)
+    paces, under = Paces(gauges, now=clock), policy(0.001)
+    rules = paces.bound(under, CALLER).rules
+    await spend(gauges, rules, 900_000, "l1")
+    refused = await spend(gauges, rules, 200_000, "l2")
+    assert isinstance(refused, Refused)
+    error = budget_exceeded(rules.budgets[0], refused, 200_000, clock.now)
+
+    paces.refuse(under, error)
+
+    assert error.message == "The daily budget of policy 'thrifty' does not cover this call."
+    assert error.detail()["message"] == error.message and error.retry_after_s is not None
+
+
+async def test_a_fault_of_our_own_is_told_once_and_looking_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    gauges = Broken()
+    paces = Paces(gauges, every_s=0.001)
+    paces.multiplier(policy())
+
+    running = asyncio.create_task(paces.run())
+    await eventually(lambda: gauges.asked > 5 or running.done())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert gauges.asked > 5
+    assert [one.getMessage() for one in caplog.records] == ["pacing goes on by forecasts"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from time import perf_counter, time
 from typing import Any, cast
+
+import pytest
 
 from gateway.admission.base import Lease
 from gateway.admission.estimates import Estimates
@@ -16,6 +19,7 @@ from gateway.pacing import Paces
 from gateway.pipeline import Answer, Pipeline
 from gateway.wire.reply import Reply
 from policies.schema import Policy
+from tests.fakes import WHOLE
 from tests.unit.gateway.dispatch.calls import QUERY, HeldLease, ranked, target
 
 PIECE = b'data: {"choices":[{"index":0,"delta":{"content":" tok"},"finish_reason":null}]}\n\n'
@@ -24,10 +28,28 @@ PIECE = b'data: {"choices":[{"index":0,"delta":{"content":" tok"},"finish_reason
 class Spent(HeldLease):
     """Nothing more can be set aside."""
 
-    reserved_nanousd = 0
+    settled: int | None = None
 
     async def extend(self, cost_nanousd: int) -> bool:
         return False
+
+    def settle(self, cost_nanousd: int, tokens: int) -> None:
+        assert self.settled is None
+        self.settled = cost_nanousd
+
+
+class Reluctant:
+    """Frames whose end is cancelled while it is waited for."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        self._frames = frames
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._frames
+
+    async def aclose(self) -> None:
+        await self._frames.aclose()
+        raise asyncio.CancelledError
 
 
 class Sink:
@@ -40,10 +62,10 @@ class Sink:
         """Nothing is kept."""
 
 
-async def endless(read: list[bytes]) -> AsyncGenerator[bytes, None]:
+async def heaps(read: list[bytes]) -> AsyncGenerator[bytes, None]:
     while len(read) < 100:
-        read.append(PIECE)
-        yield PIECE
+        read.append(PIECE * 50)
+        yield read[-1]
 
 
 def pipeline() -> Pipeline:
@@ -53,18 +75,36 @@ def pipeline() -> Pipeline:
     return Pipeline(**parts, estimates=Estimates(), ledger=sink, observer=sink, paces=paces, rng=random.Random(1))
 
 
-async def test_a_first_frame_that_takes_all_the_money_is_the_last_one() -> None:
+def answered(read: list[bytes], lease: Spent, stream: bool = True) -> Answer:
+    """A call that was opened, and whose frames do not like to be closed."""
     only = target("a", cast(Any, None), price_in_usd_per_mtok=1.0, price_out_usd_per_mtok=1.0)
-    read: list[bytes] = []
-    frames = endless(read)
+    frames = heaps(read)
     meter = ChatMeter(only.card, 3, wants_usage=False)
-    opened = Opened(only, ranked(only), Reply(frames, stream=True), frames, meter, meter.stream(PIECE * 50))
+    opened = Opened(only, ranked(only), Reply(Reluctant(frames), stream=stream), frames, meter, b"")
     record = Record(id="req_1", at=time(), route="chat")
     policy = Policy.model_validate({"schema": 1, "name": "p"})
-    answer = Answer(opened, cast(Lease, Spent(hard=True)), QUERY, record, perf_counter(), policy, 1)
+    return Answer(opened, cast(Lease, lease), QUERY, record, perf_counter(), policy, 1)
+
+
+async def test_of_a_first_heap_for_which_there_is_no_money_nothing_is_shown_and_nothing_more_is_read() -> None:
+    read: list[bytes] = []
+    answer = answered(read, Spent(hard=True))
+    answer.opened.reply.frames = answer.opened.frames  # type: ignore[assignment]
 
     shown = [frame async for frame in pipeline()._frames(answer)]
 
-    assert read == []
-    assert record.budget_exhausted and record.status == 200
+    assert len(read) == 1 and PIECE not in b"".join(shown)
+    assert answer.record.budget_exhausted and answer.record.status == 200
     assert b'"finish_reason":"length"' in shown[-1] and shown[-1].endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_is_settled_although_it_is_cancelled_while_its_upstream_is_closed(stream: bool) -> None:
+    lease = Spent(hard=True)
+    answer = answered([], lease, stream)
+    answer.opened.meter.whole(WHOLE)
+
+    with pytest.raises(asyncio.CancelledError):
+        await (anext(pipeline()._frames(answer)) if stream else pipeline()._finished(answer))
+
+    assert lease.settled == answer.opened.meter.settle().cost_nanousd > 0

@@ -21,6 +21,7 @@ from local_runtime.base import (
     WeightsNotFound,
 )
 from local_runtime.engine import Engine, default_threads
+from tests.eventually import comes_true
 from tests.unit.local_runtime.scripted import Answer, ScriptedModel, scripted, spells
 from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer
 
@@ -149,10 +150,7 @@ async def test_a_forgotten_iterator_gives_its_work_up_too(paced: tuple[Engine, S
 
 
 def wait_until_idle(engine: Engine) -> None:
-    deadline = time.monotonic() + 10
-    while engine.stats().running:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    assert comes_true(lambda: not engine.stats().running, every_s=0.002)
 
 
 async def test_more_than_slots_and_queue_hold_is_busy(paced: tuple[Engine, ScriptedModel]) -> None:

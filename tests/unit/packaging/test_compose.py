@@ -168,12 +168,13 @@ def test_everything_that_the_image_copies_is_let_through() -> None:
 
 def test_docker_itself_accepts_the_file(tmp_path: Path) -> None:
     docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+    asked = [str(docker), "compose", "version"]
+    if docker is None or subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode:
         pytest.skip("there is no docker compose here")
     variables = tmp_path / "env"
     variables.write_text("".join(f"{name}=x\n" for name in sorted(PASSWORDS)))
 
     command = [docker, "compose", "--env-file", str(variables), "-f", str(ROOT / "docker-compose.yml"), "config", "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode == 0, done.stderr

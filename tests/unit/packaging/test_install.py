@@ -47,7 +47,9 @@ class Checkout:
         path = f"{self.programs}:{os.environ['PATH']}"
         environment = {"PATH": path, "PIP_SAYS": "", "PIP_STATUS": "0", **variables}
         command = ["/bin/sh", str(ROOT / "scripts" / "install.sh"), "local,postgres", STAMP]
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
 
     @property
     def calls(self) -> list[str]:
@@ -183,7 +185,7 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(checkout: Checkout) -
 
 
 def test_make_explains_every_target() -> None:
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert targets and re.findall(r"^  make (\S+)", done.stdout, re.MULTILINE) != []

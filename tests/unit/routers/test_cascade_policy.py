@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,16 @@ def test_nothing_is_called_that_the_budget_does_not_bear() -> None:
     verdict = THRESHOLD.next(query(), POOL, TOLD, [], 0.0, 1)
 
     assert (verdict.action, verdict.model) == ("stop", None)
+
+
+def test_calls_cost_as_much_as_their_mean_output_and_a_budget_must_bear_that_at_least() -> None:
+    told = [replace(one, output_tokens_mean=900) for one in TOLD]
+
+    costs = {one.model: one.cost_usd for one in options_left(query(), POOL, told, [], None)}
+
+    assert costs["middle"] == pytest.approx(2e-6 * 1000)
+    assert options_left(query(), POOL[2:], told[2:], [], 2_000_000 + 1)
+    assert not options_left(query(), POOL[2:], told[2:], [], 1_900_000)
 
 
 def test_a_model_of_unknown_price_fits_no_budget_and_else_counts_as_the_dearest() -> None:

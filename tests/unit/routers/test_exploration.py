@@ -60,15 +60,23 @@ def test_what_is_not_safe_is_not_tried(safety: Safety, tried: set[int]) -> None:
     assert set(tried_shares(pool(1.0, 0.8, 0.5, extra=5), [1, 2], 1.0, 10.0, safety)) == tried
 
 
-def decided(rng: random.Random, policy: Policy, allowance_nanousd: int | None = None) -> Decision:
+def decided(
+    rng: random.Random,
+    policy: Policy,
+    allowance_nanousd: int | None = None,
+    second_price: float | None = 1.0,
+    explores: bool = True,
+) -> Decision:
     """A choice among four models whose router goes on learning; the best is 'm0', 'm3' is dear and hopeless."""
-    prices = (1.0, 1.0, 1.0, 1000.0)
+    prices = (1.0, second_price, 1.0, 1000.0)
     pool = [candidate(f"m{place}", price=price) for place, price in enumerate(prices)]
     told = [
         replace(forecast(one, quality), quality_low=quality - 0.1, quality_high=quality + 0.1, eagerness=10.0)
         for one, quality in zip(pool, (0.8, 0.75, 0.6, 0.2), strict=True)
     ]
-    return choose(policy, "bandit", query(), pool, told, "", rng, allowance_nanousd=allowance_nanousd)
+    return choose(
+        policy, "bandit", query(), pool, told, "", rng, allowance_nanousd=allowance_nanousd, explores=explores
+    )
 
 
 def policy(share: float = 0.5, within: float = 0.2, min_quality: float = 0.0) -> Policy:
@@ -77,9 +85,9 @@ def policy(share: float = 0.5, within: float = 0.2, min_quality: float = 0.0) ->
 
 
 def test_logged_propensities_are_the_frequencies_of_the_draws() -> None:
-    rng, draws = random.Random(1), 20_000
+    rng, draws, under = random.Random(1), 20_000, policy()
 
-    decisions = [decided(rng, policy()) for _ in range(draws)]
+    decisions = [decided(rng, under) for _ in range(draws)]
 
     counts = Counter(one.chosen.candidate.card.id for one in decisions)
     told = {ranked.candidate.card.id: ranked.propensity for ranked in decisions[0].ranking}
@@ -114,3 +122,18 @@ def test_a_try_says_what_it_may_cost_more_and_no_allowance_means_no_try() -> Non
     extra = {one.chosen.candidate.card.id: one.extra_nanousd for one in decisions}
     assert extra["m0"] == 0 and extra["m1"] == extra["m2"] == 100_000
     assert {decided(rng, policy(), 99_999).chosen.candidate.card.id for _ in range(50)} == {"m0"}
+
+
+def test_a_model_without_a_price_is_not_tried_under_an_allowance() -> None:
+    bounded = decided(random.Random(1), policy(), 10**9, second_price=None)
+    free = decided(random.Random(1), policy(), None, second_price=None)
+
+    assert {one.candidate.card.id for one in bounded.ranking if one.propensity > 0} == {"m0", "m2"}
+    assert {one.candidate.card.id for one in free.ranking if one.propensity > 0} == {"m0", "m1", "m2"}
+
+
+def test_where_nobody_explores_the_best_is_certain_whatever_the_policy_s_share() -> None:
+    decisions = [decided(random.Random(seed), policy(), explores=False) for seed in range(50)]
+
+    assert {one.chosen.candidate.card.id for one in decisions} == {"m0"}
+    assert {one.chosen.propensity for one in decisions} == {1.0} and decisions[0].extra_nanousd == 0

@@ -69,3 +69,14 @@ def test_candidates_keep_their_order() -> None:
     )
 
     assert [told.endpoint_id for told in forecasts_of(query(), pool, found)] == ["b-endpoint", "a-endpoint", "b-2"]
+
+
+def test_means_are_told_beside_medians_and_bounded_by_the_same_limits() -> None:
+    pool = [candidate("m", max_output=150)]
+    found = replace(predictions(0.5, 0.5, 0.5, 100.0, 120.0, 0.5), mean_ratio=np.array([1.3], dtype=np.float32))
+
+    (free,) = forecasts_of(query(), pool, found)
+    (capped,) = forecasts_of(query(max_output_tokens=110), pool, found)
+
+    assert (free.output_tokens, free.output_tokens_mean, free.usual_output_tokens_mean) == (100, 130, 130)
+    assert (capped.output_tokens, capped.expected_output_tokens, capped.output_tokens_high) == (100, 110, 110)

@@ -222,3 +222,24 @@ def test_propensities_are_what_is_drawn_whatever_bounds_and_doubts(
     drawn = Counter(models(decide(pool, under, seed, multiplier))[0] for seed in range(300))
     for model, share in told.items():
         assert abs(drawn[model] - 300 * share) <= 5 * math.sqrt(300 * share * (1 - share)) + 1
+
+
+def test_the_expected_cost_follows_from_the_mean_length_and_the_upper_one_does_not() -> None:
+    steady, wordy = known("steady", 0.7), known("wordy", 0.7)
+    skewed = (wordy[0], replace(wordy[1], output_tokens_mean=180))
+
+    decision = decide([skewed, steady], policy(cost=1.0))
+
+    assert models(decision) == ["steady", "wordy"]
+    assert [one.cost_nanousd for one in decision.ranking] == [200_000, 280_000]
+    assert len({one.cost_high_nanousd for one in decision.ranking}) == 1
+
+
+def test_the_default_is_the_best_by_usual_mean_length() -> None:
+    steady, wordy = known("steady", 0.5, margin=0.3), known("wordy", 0.5, margin=0.3)
+    best = known("best", 0.6, margin=0.3, usual=0.1)
+    skewed = (wordy[0], replace(wordy[1], usual_output_tokens_mean=900))
+
+    decision = decide([skewed, steady, best], policy(RouterSpec(kind="rules", confidence=0.9), cost=0.01))
+
+    assert models(decision)[0] == "steady"

@@ -124,3 +124,12 @@ def test_taught_routers_forecast_a_good_stranger_above_a_poor_one() -> None:
     one, other = (router.predict(data.inputs, [stranger()]).quality.mean() for router in (good, poor))
 
     assert one > other + 0.4
+
+
+def test_an_artifact_from_before_means_were_known_is_read_as_if_they_were_medians() -> None:
+    artifact, data = fitted("ridge").artifact, outcomes()
+    older = replace(artifact, arrays={name: one for name, one in artifact.arrays.items() if name != "roster_means"})
+
+    assert (Roster.of(older).plan(data.models).mean_ratio == 1).all()
+    assert (Roster.of(artifact).plan(data.models).mean_ratio != 1).any()
+    assert Roster.of(artifact).plan([stranger()]).mean_ratio[0] != 1

@@ -65,3 +65,32 @@ def test_arrays_bring_back_the_same_forecasts() -> None:
     again = TokenForecasts.from_arrays(told.arrays())
 
     assert np.allclose(again.medians(world(20, 2)[0]), told.medians(world(20, 2)[0]), atol=1e-5)
+
+
+def test_the_mean_lies_above_the_median_by_what_was_written_beyond_it() -> None:
+    asked, wrote = world(600, 0)
+    wide = np.random.default_rng(3).normal(0, 1.0, len(wrote)).astype(np.float32)
+    wrote[:, 1] += wide
+
+    told = TokenForecasts.fit(asked, wrote, asked, wrote)
+
+    foretold = np.exp(told.medians(asked).astype(np.float64) + told.mean)
+    assert foretold.sum(axis=0) == pytest.approx(np.exp(wrote.astype(np.float64)).sum(axis=0), rel=0.06)
+    assert told.mean[1] > 0.35
+    assert 0 < told.mean[0] < 0.1
+
+
+def test_a_mean_that_few_answers_tell_is_drawn_to_that_of_all_models() -> None:
+    asked, wrote = world(600, 0)
+    wrote[2:, 2] = np.nan
+
+    told = TokenForecasts.fit(asked, wrote, asked, wrote)
+
+    assert told.mean[2] == pytest.approx(told.mean[:2].mean(), abs=0.06)
+
+
+def test_arrays_without_a_mean_are_read_as_if_it_were_the_median() -> None:
+    kept = TokenForecasts.fit(*world(100, 0), *world(50, 1)).arrays()
+
+    assert TokenForecasts.from_arrays(kept).mean.any()
+    assert not TokenForecasts.from_arrays({name: one for name, one in kept.items() if name != "tokens_mean"}).mean.any()

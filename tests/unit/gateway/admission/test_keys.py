@@ -15,6 +15,7 @@ from gateway.admission.key_store import token_hash
 from gateway.admission.keys import MAX_UNKNOWN_LOOKUPS, Keyring, KeyStoreUnavailable, Trust
 from gateway.admission.rules import NO_RULES, Budget, Caller, Rules, Scope
 from gateway.ledger.acts import EVERYTHING, Change
+from tests.eventually import eventually
 
 _TRUST = Trust(ttl_s=5, unknown_ttl_s=1, grace_s=300, retry_s=2, lookup_timeout_s=0.05, max_known=3, max_unknown=5)
 
@@ -162,8 +163,7 @@ async def test_an_answer_that_a_change_overtook_is_not_believed(keys: Keys, keyr
     keys.add("good")
     keys.gate = asyncio.Event()
     waiting = asyncio.create_task(keyring.authenticate("good"))
-    while not keys.asked:
-        await asyncio.sleep(0)
+    await eventually(lambda: keys.asked, every_s=0)
 
     keys.revoke("good")
     keyring.take_up([Change(Scope.KEY, "id-good")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,18 @@ async def test_all_endpoints_share_one_deadline() -> None:
         await dispatcher(*slow, target("c", FakeProvider())).open(made)
 
     assert outcomes(made) == ["upstream_broken", "deadline"]
+
+
+@pytest.mark.parametrize("fallback", [{}, {"hedge_after_ms": 1}, {"retries": 3}])
+async def test_nobody_is_asked_once_the_time_is_over(fallback: dict[str, Any]) -> None:
+    provider = FakeProvider()
+    pair = [target(name, provider, model="m") for name in "ab"]
+    made = call(*pair, deadline=soon(-0.01), **fallback)
+
+    with pytest.raises(UpstreamTimeout, match="over before an endpoint could be asked"):
+        await dispatcher(*pair).open(made)
+
+    assert (made.attempts, provider.calls) == ([], [])
 
 
 async def test_a_whole_answer_that_has_begun_is_not_cut() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from tests.eventually import eventually
 from tests.fakes import WHOLE, FakeProvider
 from tests.unit.gateway.dispatch.calls import HERE, HeldLease, call, chat, dispatcher, outcomes, target
 
@@ -165,6 +167,18 @@ async def test_a_sibling_that_needs_the_same_is_not_asked_for_at_the_store() -> 
     assert lease.moves == []
 
 
+async def test_a_sibling_is_asked_for_where_a_hard_budget_s_reservation_was_lost_on_the_way() -> None:
+    lease = HeldLease(hard=True, refused=["b"])
+    targets = target("a", FakeProvider(UpstreamBroken("x")), model="m"), target("b", FakeProvider(), model="m")
+    made = call(*targets, lease=lease)
+    made.needs = [made.needs[0], replace(made.needs[0], endpoint_id="b")]
+
+    with pytest.raises(UpstreamBroken):
+        await dispatcher(*targets).open(made)
+
+    assert lease.moves == ["b"]
+
+
 @pytest.mark.parametrize(
     ("hard", "stream", "reasoning", "cap"),
     [(True, False, False, 7), (True, True, False, None), (True, True, True, 7), (False, False, True, None)],
@@ -255,8 +269,7 @@ async def test_leaving_while_an_endpoint_is_asked_closes_nothing_but_that_call()
     only = target("a", provider, base_url=HERE)
     made = call(only)
     task = asyncio.create_task(dispatcher(only).open(made))
-    while not provider.calls:
-        await asyncio.sleep(0)
+    await eventually(lambda: provider.calls, every_s=0)
 
     task.cancel("client left")
 

@@ -13,6 +13,7 @@ from gateway.errors import RefusedUpstream, UpstreamBroken, UpstreamError
 from gateway.providers.base import Target
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.reply import Reply
+from tests.eventually import eventually
 from tests.fakes import FakeProvider
 from tests.unit.gateway.dispatch.calls import HeldLease, call, dispatcher, outcomes, target
 
@@ -51,8 +52,7 @@ async def test_the_first_may_still_win() -> None:
     pair = twins(first, FakeProvider("hang"))
     made = call(*pair, hedge_after_ms=10)
     task = asyncio.create_task(dispatcher(*pair).open(made))
-    while len(made.attempts) < 2:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: len(made.attempts) == 2)
     first.gate.set()
 
     assert (await task).target is pair[0]
@@ -108,8 +108,7 @@ async def test_leaving_cancels_both() -> None:
     pair = twins(FakeProvider("hang"), FakeProvider("hang"))
     made = call(*pair, hedge_after_ms=1)
     task = asyncio.create_task(dispatcher(*pair, health=health).open(made))
-    while len(made.attempts) < 2:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: len(made.attempts) == 2)
 
     task.cancel("client left")
 

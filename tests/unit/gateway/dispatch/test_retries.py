@@ -20,6 +20,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from tests.eventually import eventually
 from tests.fakes import WHOLE, FakeProvider
 from tests.unit.gateway.dispatch.calls import call, dispatcher, outcomes, target
 
@@ -174,8 +175,7 @@ async def test_leaving_ends_the_pause_before_a_retry() -> None:
     only = target("a", FakeProvider(UpstreamLimited("x", retry_after_s=5)))
     made = call(only, retries=1)
     task = asyncio.create_task(dispatcher(only).open(made))
-    while not made.attempts:
-        await asyncio.sleep(0)
+    await eventually(lambda: made.attempts, every_s=0)
 
     task.cancel("client left")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 from gateway.dispatch.breaker import FAILURES_TO_OPEN, PAUSE_S, VERDICT_S
 from gateway.dispatch.health import Health
 from gateway.dispatch.shared_health import SharedHealth
+from tests.eventually import eventually
 
 POLL_S = 0.01
 
@@ -40,12 +41,6 @@ class Board:
     def _answer(self) -> None:
         if self.away:
             raise ConnectionError("nobody there")
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -91,7 +86,7 @@ async def test_a_store_that_is_away_changes_nothing_here_and_is_told_later(
     board: Board, workers: tuple[Health, Health], caplog: pytest.LogCaptureFixture
 ) -> None:
     board.away = True
-    await eventually(lambda: "not shared" in caplog.text)
+    await eventually(lambda: caplog.text.count("not shared") == len(workers))
     break_down(workers[0])
 
     assert workers[0].paused_s("e") > 0

@@ -17,6 +17,7 @@ from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, Upstr
 from gateway.providers.h1_client import H1Client
 from gateway.providers.h1_connection import MAX_HEAD_BYTES, PAUSE_ABOVE_BYTES
 from gateway.providers.http import Timeouts
+from tests.eventually import eventually
 
 QUICK = Timeouts(connect_s=2, first_byte_s=2, idle_s=0.3, total_s=5)
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
@@ -230,8 +231,7 @@ async def test_the_whole_call_has_a_bound_too() -> None:
 async def test_cancelling_hangs_up() -> None:
     async with running(saying(b"")) as (server, client, url):
         task = asyncio.create_task(fetch(client, url))
-        while not server.connections:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: server.connections)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -103,8 +103,7 @@ def test_both_count_the_same_tokens(int8: Embedder, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_reference_needs_no_network_and_writes_nothing(int8: Embedder, tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True, cwd=tmp_path, env={"PYTHONPATH": "."}
-    )
+    command, env = [sys.executable, "-c", ALONE], {"PYTHONPATH": "."}
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=env, timeout=120)
 
     assert ran.stdout.strip() == "(1, 384) False"

@@ -33,13 +33,13 @@ def loading(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_loading_an_exported_model_imports_nothing_heavy(int8: Embedder, export_dir: Path) -> None:
-    assert loading(export_dir).communicate()[0].split() == [int8.id]
+    assert loading(export_dir).communicate(timeout=120)[0].split() == [int8.id]
 
 
 def test_two_processes_may_export_at_once(int8: Embedder, tmp_path: Path) -> None:
     both = [loading(tmp_path), loading(tmp_path)]
 
-    printed = [process.communicate()[0] for process in both]
+    printed = [process.communicate(timeout=120)[0] for process in both]
 
     assert [line.split()[0] for line in printed] == [int8.id, int8.id]
     assert not any("torch" in line for line in printed)

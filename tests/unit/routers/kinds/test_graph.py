@@ -87,6 +87,26 @@ def test_what_was_learned_from_is_trusted() -> None:
     assert (told.tokens <= told.tokens_high).all()
 
 
+def test_expected_lengths_add_up_to_what_is_written() -> None:
+    unseen = simulate(WORLD, 400, seed=11).dataset
+
+    told = fitted().predict(unseen.inputs, unseen.models)
+
+    written = float(np.nansum(unseen.output_tokens))
+    assert written / float(told.tokens_mean.sum()) == pytest.approx(1, abs=0.1)
+    assert told.tokens.sum() < told.tokens_mean.sum()
+
+
+def test_outcomes_with_gaps_are_learned_from() -> None:
+    data, unseen = specialists(400, 1), specialists(300, 2)
+    kept = np.random.default_rng(0).random(data.score.shape) < 0.7
+
+    told = GraphRouter.fit(data.only(kept), settings=QUICK | {"own": 1.0}).predict(unseen.inputs, unseen.models)
+
+    assert hits(told.quality, unseen) > 0.75
+    assert np.abs(told.usual - data.score.mean(axis=0)).max() < 0.1
+
+
 def test_without_embeddings_every_model_is_as_usual() -> None:
     inputs = known().inputs.rows(slice(0, 3))
 

@@ -18,7 +18,7 @@ def planted(queries: int) -> tuple[np.ndarray, np.ndarray]:
 def test_soft_scores_give_back_the_plane_they_were_made_of() -> None:
     columns, scores = planted(300)
 
-    weights = logistic._fitted(columns, scores, 1e-3)
+    weights = logistic.fitted(columns, scores, 1e-3)
 
     told = sigmoid(np.hstack([columns, np.ones((300, 1))]) @ weights)
     assert np.abs(told - scores).max() < 0.01
@@ -29,7 +29,7 @@ def test_at_the_end_the_slope_is_none() -> None:
     scores[:40, 1] = np.nan
     penalty = 2.0
 
-    weights = logistic._fitted(columns, scores, penalty)
+    weights = logistic.fitted(columns, scores, penalty)
 
     wide = np.hstack([columns, np.ones((80, 1))])
     rest = np.nan_to_num(sigmoid(wide @ weights) - scores)
@@ -40,7 +40,7 @@ def test_at_the_end_the_slope_is_none() -> None:
 def test_constant_scores_stay_finite() -> None:
     columns, scores = planted(50)
 
-    weights = logistic._fitted(columns, np.ones_like(scores), 1.0)
+    weights = logistic.fitted(columns, np.ones_like(scores), 1.0)
 
     assert np.isfinite(weights).all()
     assert (sigmoid(np.hstack([columns, np.ones((50, 1))]) @ weights) > 0.9).all()

@@ -13,7 +13,7 @@ def fitted(rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     columns = rng.normal(size=(400, 6))
     logits = columns @ np.outer(rng.normal(size=6), [2.0, -2.0, 1.0, 0.0, 1.0]) + 0.5
     scores = (rng.random(logits.shape) < sigmoid(logits)).astype(np.float64)
-    weights, bias = matrix_factorization._fitted(columns, scores, rank, 1e-4, np.random.default_rng(1))
+    weights, bias = matrix_factorization.fitted(columns, scores, rank, 1e-4, np.random.default_rng(1))
     return weights, bias, np.asarray(sigmoid(columns @ weights + bias) - sigmoid(logits))
 
 

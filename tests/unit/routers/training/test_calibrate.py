@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from routers.find import router_class
 from routers.learned import LearnedRouter
-from routers.training.calibrate import cells_of, fit_quality_map, fit_token_bounds, pooled_slope
+from routers.training.calibrate import (
+    cells_of,
+    common_line,
+    fit_quality_map,
+    fit_token_bounds,
+    half_width,
+    pooled_slope,
+)
 from routers.training.calibrated import fit_calibration
 from routers.training.crossfit import out_of_cluster, out_of_fold, out_of_models
 from routers.training.dataset import Dataset
@@ -132,3 +139,42 @@ def test_a_whole_calibration_is_fitted_and_helps_on_other_queries() -> None:
 def test_the_same_data_give_the_same_calibration() -> None:
     one, other = (fit_calibration(ridge, DATA, new_models=False).arrays() for _ in range(2))
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_forecasts_that_are_right_need_next_to_no_interval_though_single_outcomes_scatter() -> None:
+    rng = np.random.default_rng(0)
+    quality = rng.random((4000, 2))
+    score = (rng.random((4000, 2)) < quality).astype(np.float32)
+
+    right, off = half_width(quality, score), half_width(np.clip(quality + 0.2, 0, 1), score)
+
+    assert right < 0.04
+    assert 0.2 < off < 0.3
+
+
+def test_without_outcomes_the_interval_is_wide() -> None:
+    assert half_width(np.zeros((3, 2)), np.full((3, 2), np.nan)) == 0.25
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.5])
+def test_forecasts_too_high_that_move_half_as_far_as_scores_do_are_seen_through(gaps: float) -> None:
+    rng = np.random.default_rng(0)
+    hardness, apart = rng.normal(0, 0.2, (2000, 1)), np.array([[-0.1, 0.0, 0.1]])
+    score = np.where(rng.random((2000, 3)) < gaps, np.nan, 0.5 + hardness + apart)
+
+    shift, slope = common_line(0.6 + hardness / 2 + apart, np.full(3, 0.5), score)
+
+    assert slope == pytest.approx(2, abs=0.1)
+    assert shift == pytest.approx(-0.2, abs=0.02)
+
+
+def test_of_no_queries_the_common_line_leaves_all_as_it_is() -> None:
+    assert common_line(np.zeros((0, 2)), np.zeros(2), np.zeros((0, 2))) == (0.0, 1.0)
+
+
+def test_forecasts_that_hardly_move_are_not_stretched() -> None:
+    rng = np.random.default_rng(0)
+    told = 0.5 + rng.normal(0, 0.001, (150, 1)) + np.zeros((1, 3))
+    score = (rng.random((150, 3)) < 0.5).astype(np.float64)
+
+    assert common_line(told, np.full(3, 0.5), score)[1] == pytest.approx(1, abs=0.1)

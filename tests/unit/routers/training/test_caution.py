@@ -26,7 +26,8 @@ def forecasts() -> Predictions:
     made = told(TEST, rng.random(TEST.score.shape), rng.integers(20, 800, TEST.score.shape))
     usual = rng.random(len(TEST.models)).astype(np.float32)
     trust = rng.random(len(TEST)).astype(np.float32)
-    return replace(made, usual=usual, usual_tokens=np.full(len(usual), 200, dtype=np.float32), trust=trust)
+    ratio, lengths = rng.uniform(1, 3, len(usual)).astype(np.float32), np.full(len(usual), 200, dtype=np.float32)
+    return replace(made, usual=usual, usual_tokens=lengths, trust=trust, mean_ratio=ratio)
 
 
 TOLD = forecasts()
@@ -70,4 +71,6 @@ def pair(row: int, column: int) -> tuple[Candidate, Forecast]:
     forecast = Forecast(
         endpoint.id, quality, low, high, tokens, tokens, 100.0, float(TOLD.usual[column]), usual, float(TOLD.trust[row])
     )
-    return Candidate(endpoint, card, 100.0), forecast
+    mean, usual_mean = round(float(TOLD.tokens_mean[row, column])), round(float(TOLD.usual_tokens_mean[column]))
+    told_means = replace(forecast, output_tokens_mean=mean, usual_output_tokens_mean=usual_mean)
+    return Candidate(endpoint, card, 100.0), told_means

@@ -127,3 +127,11 @@ def test_the_offline_choice_is_the_one_that_is_made_in_service() -> None:
         query = Query("q", Features(tokens=int(DATA.inputs.tokens[row]), chars=1))
         decision = choose(policy, "rules", query, candidates, expected, "", random.Random(0))
         assert decision.chosen.candidate.card.id == DATA.models[offline[row]].id
+
+
+def test_a_forecast_cost_is_that_of_the_mean_output() -> None:
+    skewed = replace(told(DATA, 0.5, 100.0), mean_ratio=np.full(6, 1.5, dtype=np.float32))
+
+    cost = forecast_cost(skewed, DATA.models, DATA.inputs.tokens)
+
+    assert np.allclose(cost, forecast_cost(told(DATA, 0.5, 150.0), DATA.models, DATA.inputs.tokens))

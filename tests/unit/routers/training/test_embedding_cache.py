@@ -72,7 +72,7 @@ def test_processes_that_write_at_once_leave_a_whole_file_and_no_other(tmp_path: 
     commands = [[sys.executable, "-c", WRITER, str(tmp_path), name] for name in ("a", "b")]
 
     running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    said = [process.communicate()[1] for process in running]
+    said = [process.communicate(timeout=120)[1] for process in running]
 
     assert said == [b"", b""]
     assert [file.name for file in tmp_path.iterdir()] == ["one.npz"]

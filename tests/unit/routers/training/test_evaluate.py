@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from routers.learned import LearnedRouter
+from routers.training.caution import Caution
 from routers.training.evaluate import (
     RETRAINED,
     SEEN_POOL,
@@ -19,7 +20,7 @@ from routers.training.evaluate import (
     judge_unseen_tasks,
     with_labels,
 )
-from routers.training.judge import fit_all
+from routers.training.judge import CAUTIOUS, fit_all
 from routers.training.references import BEST_SINGLE
 from routers.training.simulator import simulate
 from tests.unit.routers.training.judged import DATA, OTHER, WORLD
@@ -57,6 +58,12 @@ def test_new_models_are_judged_with_the_seen_pool_and_a_full_retrain_beside_them
         (one,) = judged.rounds[shot]
         assert {"ridge", "ridge" + SEEN_POOL, "ridge" + RETRAINED} <= set(one.routers)
         assert "brier_new" in one.routers["ridge"].figures
+
+
+def test_policies_that_abstain_are_judged_with_new_models_too() -> None:
+    judged = judge_new_models(DATA, ["mean"], [0], 1, (0,), caution=Caution(confidence=0.9))
+
+    assert "mean" + CAUTIOUS in judged.rounds[0][0].routers
 
 
 def test_labels_reach_the_router_only_as_many_as_were_asked_for() -> None:

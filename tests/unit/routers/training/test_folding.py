@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from routers.kinds.ridge import RidgeRouter
 from routers.learned import silent
 from routers.training import folding
+from routers.training.checkpoint import Checkpoint
 from routers.training.lesson import lessons
 from routers.training.simulator import logged, make_world, simulate
 from tests.contract.planted import outcomes
@@ -17,7 +20,7 @@ from tests.unit.routers.kinds.worlds import specialists
 def test_the_grid_is_searched_for_the_best_choices() -> None:
     _, _, whole = lessons(specialists(200, 1), None, 0)
 
-    chosen = folding.grid_search(RidgeRouter, whole, {}, 0, silent)
+    chosen = folding.grid_search(RidgeRouter, whole, {}, 0, silent, Checkpoint(None, ""))
 
     assert chosen in [{"penalty": penalty} for penalty in RidgeRouter.GRID["penalty"]]
     assert chosen["penalty"] < 3000  # which would call one model for everything
@@ -37,6 +40,17 @@ def test_where_choices_can_not_be_judged_forecasts_are() -> None:
     told = np.full(whole.score.shape, 0.5)
 
     assert folding.loss(told, whole) == pytest.approx(0.25)
+
+
+def test_a_few_gaps_do_not_keep_choices_from_being_judged() -> None:
+    _, _, whole = lessons(specialists(200, 1), None, 0)
+    gaps = np.where(np.arange(200)[:, None] % 20 + np.arange(2) == 0, np.nan, whole.score).astype(np.float32)
+    sparse = replace(whole, score=gaps)
+
+    right, wrong = (folding.loss(told, sparse) for told in (whole.score, 1 - whole.score))
+
+    assert right == pytest.approx(folding.loss(whole.score, whole), abs=0.05)
+    assert wrong > right + 0.5
 
 
 def test_a_question_is_in_one_fold_only() -> None:
@@ -62,22 +76,17 @@ def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
         RidgeRouter.fit(outcomes(), settings={"lambda": 1})
 
 
-def test_doubt_covers_the_means_of_alike_queries() -> None:
-    rng = np.random.default_rng(0)
-    quality = rng.random((4000, 2)).astype(np.float32)
-    score = (rng.random((4000, 2)) < quality).astype(np.float32)
+def test_what_all_models_have_in_common_is_recalibrated_and_choices_stay() -> None:
+    router = RidgeRouter.fit(outcomes(), settings={"penalty": 300.0})
+    flat = RidgeRouter(replace(router.artifact, arrays={**router.artifact.arrays, "common_line": np.array([0.0, 1.0])}))
 
-    doubts = folding._doubts(quality, score)
+    told, before = (one.predict(outcomes().inputs, outcomes().models).quality for one in (router, flat))
 
-    fresh = (rng.random((4000, 2)) < quality).astype(np.float32)
-    held = [(folding._blocks(quality[:, column], fresh[:, column]) <= doubts[column]).mean() for column in range(2)]
-    assert np.mean(held) == pytest.approx(0.9, abs=0.06)
-
-
-def test_doubt_is_wide_where_nothing_was_unseen() -> None:
-    nothing = np.full((3, 2), np.nan, dtype=np.float32)
-
-    assert folding._doubts(np.zeros((3, 2), np.float32), nothing).tolist() == [0.25, 0.25]
+    inside = ((told > 0) & (told < 1)).all(axis=1)
+    apart, apart_before = (one[inside] - one[inside].mean(axis=1, keepdims=True) for one in (told, before))
+    assert router.artifact.arrays["common_line"][1] > 1.2
+    assert np.allclose(apart, apart_before, atol=1e-5)
+    assert ((told - outcomes().score) ** 2).mean() < ((before - outcomes().score) ** 2).mean()
 
 
 def test_an_artifact_names_its_data_and_measures() -> None:

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from routers.training.choices import Taken, bench_of, taken_by
 from routers.training.judge import fit
 from routers.training.metrics import (
+    afforded,
     aiq,
     brier,
     calibration_curve,
@@ -95,6 +96,18 @@ def test_the_cheapest_place_that_reaches_a_target_or_none() -> None:
 
     assert cheapest_place(cost, score, 0.8) == 1
     assert cheapest_place(cost, score, 0.95) is None
+
+
+def test_what_the_best_single_s_cost_affords_is_the_first_weight_that_never_costs_more() -> None:
+    bench = bench_of(DATA)
+    rows, count = len(bench.weights) + 2, len(DATA)
+    score, cost = (np.tile(np.linspace(one, 0.1, rows)[:, None], (1, count)) for one in (0.9, 3.0))
+    best = Taken(np.full((rows, count), 0.5), np.full((rows, count), 2.0))
+
+    found, spent = afforded(bench, Taken(score, cost), best)
+
+    place = int(np.flatnonzero(cost[:, 0] <= 2.0)[0])
+    assert (found == score[place, 0]).all() and (spent == cost[place, 0]).all()
 
 
 def test_a_tuned_weight_is_the_last_before_the_other_half_falls_short() -> None:

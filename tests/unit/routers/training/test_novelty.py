@@ -65,6 +65,16 @@ def test_gains_on_left_out_clusters_open_the_gate_and_losses_leave_it() -> None:
     assert tune_gate(gate, near, np.full(400, np.nan)) is gate
 
 
+def test_what_one_cluster_alone_gains_does_not_open_the_gate() -> None:
+    vectors, groups = queries(400, 1)
+    gate = fit_gate(vectors, groups)
+    near, parts = left_out_similarity(vectors, groups, gate), np.arange(400) % 8
+    lucky = np.where(parts == 3, 1.0, 0.0)
+    assert tune_gate(gate, near, lucky).high < gate.high
+    assert tune_gate(gate, near, lucky, parts).high == gate.high
+    assert tune_gate(gate, near, np.full(400, 0.1), parts).high < gate.high
+
+
 def test_clusters_are_found_and_left_out_whole() -> None:
     vectors, groups = queries(300, 4)
     label = spherical_clusters(vectors, 5, seed=1)

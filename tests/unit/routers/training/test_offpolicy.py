@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from routers.training.dataset import Doubles
 from routers.training.logs import Logs, draw
-from routers.training.offpolicy import compare, difference_lows, evaluate
+from routers.training.offpolicy import compare, dearest_call, difference_lows, evaluate
 from routers.training.reward_model import features_of
 from routers.training.support import Needs, NoSupport, weights_of
+from tests.unit.routers.training.judged import DATA
 
 MODELS = ("a", "b", "c")
 
@@ -198,3 +199,39 @@ def test_probabilities_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="decision 0: the policy's probabilities"):
         evaluate(logs, np.full((1500, 3), 0.5))
     assert weights_of(logs, always(0, 1500)).max() > 1
+
+
+def test_the_range_of_costs_follows_from_cards_and_not_from_what_was_logged() -> None:
+    bound = dearest_call(DATA)
+
+    assert dearest_call(DATA, bound / 2) == bound / 2
+    assert bound == dearest_call(replace(DATA, cost_usd=DATA.cost_usd / 10)) == dearest_call(DATA.rows(np.arange(200)))
+    card = max(DATA.models, key=lambda one: one.cost_nanousd(0, one.max_output_tokens or one.context_tokens))
+    longest = int(np.nanmax(DATA.input_tokens))
+    assert bound == pytest.approx(
+        card.cost_nanousd(longest, card.max_output_tokens or card.context_tokens) / 1e9, rel=0.01
+    )
+
+
+def test_bounds_of_a_cost_that_is_seldom_high_hold_though_the_logs_saw_no_high_one() -> None:
+    rng = np.random.default_rng(8)
+    low = lows = 0
+    for seed in range(60):
+        cost = np.where(rng.random((200, 3)) < 0.004, 1.0, 0.001)
+        logs = draw(MODELS, np.zeros((200, 1), np.float32), np.full((200, 3), 1 / 3), cost, None, seed)
+        seen = float(logs.reward.max())
+        told, narrow = (
+            evaluate(replace(logs, bounds=(0.0, most)), always(0, 200), resamples=2) for most in (1.0, seen)
+        )
+        truth = 0.004 + 0.996 * 0.001
+        low, lows = low + (told.betting.high < truth), lows + (narrow.betting.high < truth)
+
+    assert low <= 3 < lows
+
+
+def test_a_call_that_cost_more_than_any_card_allows_is_named() -> None:
+    cost = DATA.cost_usd.copy()
+    cost[5, 2] = 1e6
+
+    with pytest.raises(ValueError, match=rf"'{DATA.query_ids[5]}' cost .* at '{DATA.models[2].id}'"):
+        dearest_call(replace(DATA, cost_usd=cost))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,14 @@ def test_an_unseen_set_gets_a_section_for_each_number_of_labels() -> None:
 
     assert [one.title for one in found.sections] == [f"unseen, {k} labels of each new model" for k in (0, 16)]
     assert list(found.new_models) == ["unseen, new models"]
+
+
+@pytest.mark.parametrize("given", [{"mixed": True}, {"unseen_tasks": True}, {"new_models": 1}])
+def test_what_only_a_split_can_tell_is_refused_beside_unseen_data(given: dict[str, Any]) -> None:
+    case = Unseen(test=OTHER, train=DATA, artifacts={})
+
+    with pytest.raises(ValueError, match="split --data"):
+        judge_folder_unseen(case, Asked(kinds=["mean"], seeds=(0,), **given))
 
 
 def test_mixed_traffic_is_judged_over_the_common_models() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ from routers.training.train import (
 )
 from tests.unit.routers.training import folders
 from tests.unit.routers.training.judged import DATA, OTHER
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_the_same_data_and_seed_give_the_same_hash_and_another_seed_another() -> None:
@@ -85,6 +90,36 @@ def test_settings_are_json_or_text() -> None:
 def test_a_kind_gets_a_folder_for_checkpoints_only_where_it_takes_one(tmp_path: Path) -> None:
     assert settings_for("mean", {}, tmp_path) == {}
     assert settings_for("mean", {"k": 1}, tmp_path) == {"k": 1}
+
+
+_KILLED = """
+import os, signal, sys
+from routers.training.train import Recipe, train
+from tests.unit.routers.training.judged import DATA
+
+def die(share, what):
+    if what.startswith("trying") and share > 0.5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(DATA, Recipe(sys.argv[1], 0, {"checkpoint": sys.argv[2]}), die)
+"""
+
+
+@pytest.mark.parametrize("kind", ["ridge", "cluster"])
+def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_artifact(tmp_path: Path, kind: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", _KILLED, kind, str(tmp_path)], cwd=ROOT, timeout=120, check=False)
+    kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+
+    resumed = train(DATA, Recipe(kind, 0, {"checkpoint": str(tmp_path)}))
+
+    assert killed.returncode == -signal.SIGKILL
+    assert len(kept) > 4 and kept.items() < {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}.items()
+    assert resumed.sha256 == train(DATA, Recipe(kind, 0)).sha256
+
+
+def test_kinds_that_tune_get_a_folder_for_checkpoints(tmp_path: Path) -> None:
+    for kind in ("cluster", "graphrouter", "knn", "logistic", "matrix_factorization", "ridge"):
+        assert settings_for(kind, {}, tmp_path) == {"checkpoint": str(tmp_path)}
 
 
 def test_checkpoints_are_kept_only_for_a_run_that_goes_on(tmp_path: Path) -> None:

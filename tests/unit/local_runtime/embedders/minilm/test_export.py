@@ -94,7 +94,9 @@ def test_a_folder_that_cannot_be_made_is_named_in_the_error(tmp_path: Path) -> N
 
 
 def test_a_write_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
-    ran = subprocess.run([sys.executable, "-c", TOO_LARGE, str(tmp_path)], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", TOO_LARGE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
 
     assert "File too large; give a folder" in ran.stdout
     assert list(tmp_path.iterdir()) == []

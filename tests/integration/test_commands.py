@@ -98,7 +98,7 @@ def test_commands_that_only_look_leave_nothing_behind(shell: Shell) -> None:
     [
         (("",), "'name'"),
         ((b"\xff".decode(errors="surrogateescape"),), "'name'"),
-        (("x", "--policy", "nobody"), "no policy 'nobody'; known: best, default, thrifty"),
+        (("x", "--policy", "nobody"), "no policy 'nobody'; known: best, default, learned, thrifty"),
         (("x", "--model", "nothing"), "no model 'nothing'"),
         (("x", "--days", "99999999"), "36500"),
     ],

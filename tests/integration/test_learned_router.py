@@ -43,7 +43,7 @@ def test_each_question_goes_to_its_specialist(upstream: UpstreamServer, tmp_path
 
     found = {}
     with serving(tmp_path, catalogue=catalogue(upstream), policies={"default": POLICY}, env=env) as served:
-        for text in ("tell me of fish in the sea", "which numbers do I add to seven"):
+        for text in ("the sea and its fish, ship 51", "add the numbers 52 and seven"):
             body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
             found[text] = httpx.post(f"{served.url}/v1/route", json=body, headers=served.headers, timeout=20).json()
 

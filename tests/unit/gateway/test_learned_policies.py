@@ -19,6 +19,7 @@ from gateway.build import build
 from gateway.dispatch.breaker import FAILURES_TO_OPEN
 from gateway.ledger.schema import upgrade
 from gateway.ledger.tables import bandit_state
+from gateway.lifecycle.policy_store import SHIPPED
 from gateway.lifecycle.run import close, start
 from gateway.settings import Settings
 from gateway.state import Gateway
@@ -189,3 +190,18 @@ async def test_breakers_that_hold_calls_back_are_shown(gateway: Gateway) -> None
     assert 'fingerpost_breakers_open{name="ill"} 1.0' in shown
     assert 'fingerpost_breakers_open{name="well"} 0.0' in shown
     assert 'fingerpost_breakers_half_open{name="ill"} 0.0' in shown
+
+
+async def test_a_shipped_policy_that_does_not_fit_our_embedder_is_left_out_and_no_other(
+    gateway: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained().save(tmp_path / "artifacts" / "mine")
+    await gateway.embedding.warm()
+    rules = Policy.model_validate({"schema": 1, "name": "plain", "router": {"kind": "rules"}})
+
+    gateway.policies.use({"learned": (policy(), SHIPPED), "plain": (rules, "test")})
+
+    assert gateway.policies.names() == ["plain"]
+    assert "the shipped policy learned is left out" in caplog.text
+    with pytest.raises(PolicyError):
+        gateway.policies.use({"learned": (policy(), "the operator's")})

@@ -24,7 +24,7 @@ def catalogue() -> Catalogue:
 
 def test_the_three_policies_ship_and_fit_the_shipped_catalogue(catalogue: Catalogue) -> None:
     policies = shipped_policies()
-    assert sorted(policies) == ["best", "default", "thrifty"]
+    assert sorted(policies) == ["best", "default", "learned", "thrifty"]
     assert [problem for policy in policies.values() for problem in check_policy(policy, catalogue)] == []
 
 

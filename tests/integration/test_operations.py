@@ -77,6 +77,7 @@ def test_a_key_may_be_held_to_a_policy_and_to_models(served: Served) -> None:
         "auto",
         "auto:best",
         "auto:default",
+        "auto:learned",
         "auto:thrifty",
         "paced",
     }

@@ -53,9 +53,9 @@ class LinkState:
 class RedisLink:
     """Commands of one turn of the event loop leave in one write; replies come back in order.
 
-    A call takes `timeout_s` at most. When one is late the connection is dropped, whatever waits fails, and from then
-    on calls fail at once until a probe in the background finds that Redis answers again. When Redis closes the
-    connection it is opened anew at once; calls made meanwhile wait for it, no longer than `timeout_s`.
+    A call takes `timeout_s` at most once it has left. When one is late the connection is dropped, whatever waits fails,
+    and from then on calls fail at once until a probe in the background finds that Redis answers again. When Redis
+    closes the connection it is opened anew at once; calls made meanwhile wait for it, no longer than `timeout_s`.
     `generation` counts connections: commands that were left unread in an older one may still be run later.
     One link belongs to one event loop. Raises `RedisUrlError` for a wrong URL.
     """
@@ -139,6 +139,10 @@ class RedisLink:
     def _flush(self) -> None:
         self._flushing = False
         if self._wire is not None and self._out:
+            # Redis is not late for what our own loop was too busy to send.
+            due = self._loop.time() + self._timeout_s * (1 - _LAST_LOOK)
+            for place in range(-len(self._out), 0):
+                self._pending[place] = (due, self._pending[place][1])
             self._wire.write(self._out)
             self._out.clear()
 
@@ -166,7 +170,9 @@ class RedisLink:
         self._up_since_s = self._loop.time()
         self._change(LinkState(True, time.time()))
         self._up.set()
-        self._flush()
+        if self._out:
+            wire.write(self._out)
+            self._out.clear()
 
     def _lost(self, reason: str) -> None:
         """Redis closed the connection: where it served us for a while it may be back in a moment, so calls wait."""

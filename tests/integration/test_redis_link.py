@@ -200,3 +200,15 @@ async def test_a_database_number_and_a_unix_socket_are_understood(redis_server: 
 
     assert await same.call("GET", "here") == b"yes"
     await asyncio.gather(third.close(), same.close())
+
+
+async def test_redis_is_not_late_for_what_a_busy_loop_could_not_send(redis_server: RedisServer) -> None:
+    link = RedisLink(redis_server.url, timeout_s=0.5)
+    await link.start()
+    answer = asyncio.ensure_future(link.call("BLPOP", "nobody", "0.2"))
+    await asyncio.sleep(0)
+    time.sleep(0.6)
+
+    assert await answer is None
+    assert link.state.up
+    await link.close()

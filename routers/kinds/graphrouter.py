@@ -47,7 +47,6 @@ class GraphRouter(FoldedRouter):
 
         chosen: dict[str, Any] = {name: values[0] for name, values in cls.GRID.items()} | dict(settings)
         graph, rewards = _graph(fitted, chosen), _rewards(unseen, chosen)
-
         judged: list[tuple[float, int]] = []
 
         def watch(step: int, network: Network) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from policies.catalogue import ModelCard
 from routers.inputs import Inputs
-from routers.training.choices import mean_of
 from routers.training.dataset import Dataset, Doubles, Floats, Indices
+from routers.training.means import fill
 from routers.training.splits import by_group
 
 VALIDATION_SHARE = 0.15
@@ -43,10 +43,11 @@ class Lesson:
         return replace(self, inputs=self.inputs.rows(chosen), **parts)
 
     def usual(self) -> Doubles:
-        """Mean score of each model [M]; that of all for one that was never scored, as in a part of sparse outcomes."""
-        means = mean_of(self.score.astype(np.float64))
-        known = means[~np.isnan(means)]
-        return np.where(np.isnan(means), known.mean() if len(known) else 0.5, means)
+        """Mean score of each model [M], see `fill`; that of all for one that was never scored, as in a part of sparse
+        outcomes."""
+        seen = ~np.isnan(self.score).all(axis=0)
+        means, _ = fill(self.score.astype(np.float64))
+        return np.where(seen, means, means[seen].mean() if seen.any() else 0.5)
 
 
 def lessons(train: Dataset, validation: Dataset | None, seed: int) -> tuple[Lesson, Lesson, Lesson]:

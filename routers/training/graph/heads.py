@@ -11,7 +11,8 @@ from routers.graph_nodes import LEAST_USUAL, MOST_USUAL
 from routers.kinds.logistic import fitted as regressed
 from routers.kinds.matrix_factorization import fitted as factorised
 from routers.training.dataset import Doubles, Indices
-from routers.training.graph.material import Material, fill
+from routers.training.graph.material import Material
+from routers.training.means import fill
 
 RANK, DECAY = 4, 1e-2
 PENALTY = 30.0

@@ -14,6 +14,7 @@ from routers.card_prior import CardPrior
 from routers.graph_fold import Places, Spread, gathered
 from routers.inputs import Floats, Inputs
 from routers.training.dataset import Dataset, Doubles, Indices
+from routers.training.means import fill
 from routers.training.novelty import spherical_clusters
 
 FOLDS = 5
@@ -21,9 +22,6 @@ _ROUNDS = 6
 _BLOCK = 1024
 # Which nearest fine node sets the reach of a query's neighbourhood.
 _NEIGHBOUR = 5
-# An effect of a row counts this much less than its observations.
-ROW_SHRINKAGE = 0.25
-_TWO_WAY_ROUNDS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,23 +80,6 @@ def material(data: Dataset, skills: int, nodes: int, seed: int) -> Material:
         prior=prior,
         kin=_kin(data.models, usual),
     )
-
-
-def fill(values: Doubles) -> tuple[Doubles, Doubles]:
-    """Means of columns, and what is left of each value, 0 where there is none.
-
-    Where columns were observed on different rows the means are two-way: of row and column effects that add up, the
-    former drawn to 0, so that whoever was asked the hard questions is not taken for the weaker.
-    """
-    seen = ~np.isnan(values)
-    known = np.where(seen, values, 0.0)
-    count, width = np.maximum(seen.sum(axis=0), 1), seen.sum(axis=1) + ROW_SHRINKAGE
-    mean, row = known.sum(axis=0) / count, np.zeros(len(values))
-    for _ in range(_TWO_WAY_ROUNDS if not seen.all() else 0):
-        row = np.where(seen, known - mean, 0.0).sum(axis=1) / width
-        row -= row.mean()
-        mean = np.where(seen, known - row[:, None], 0.0).sum(axis=0) / count
-    return mean, np.where(seen, values - mean, 0.0)
 
 
 def _check(data: Dataset) -> None:

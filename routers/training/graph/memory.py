@@ -13,7 +13,8 @@ import numpy.typing as npt
 from routers.graph_fold import gathered
 from routers.linear import ridge
 from routers.training.dataset import Doubles, Indices
-from routers.training.graph.material import Material, fill
+from routers.training.graph.material import Material
+from routers.training.means import fill
 
 # Penalties of the linear maps: what all models have in common can bear less than what sets one apart.
 COMMON_PENALTY, OWN_PENALTY, TOKENS_PENALTY = 10.0, 30.0, 10.0

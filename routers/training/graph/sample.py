@@ -13,9 +13,10 @@ from torch import Tensor
 from routers.graph_nodes import SKILL_STRENGTH, blended
 from routers.graph_pool import LOG_TOKENS, Graph
 from routers.training.dataset import Doubles, Indices
-from routers.training.graph.material import Material, fill
+from routers.training.graph.material import Material
 from routers.training.graph.memory import Recalled
 from routers.training.graph.network import KinToModel, ModelNodes, QueryNodes
+from routers.training.means import fill
 
 SHOTS = (0, 4, 16, 64)
 HIDDEN_SHARE = 0.25

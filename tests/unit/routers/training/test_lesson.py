@@ -98,3 +98,15 @@ def test_a_whole_set_keeps_its_own_order() -> None:
 
     assert np.array_equal(lesson.score, data.score)
     assert np.allclose(np.exp(lesson.log_tokens), data.output_tokens, rtol=1e-5)
+
+
+def test_what_is_usual_of_a_model_does_not_depend_on_which_questions_it_was_asked() -> None:
+    lesson = lesson_of(outcomes())
+    hard = np.arange(len(lesson)) % 2
+    score = np.tile((0.8 - 0.6 * hard).astype(np.float32)[:, None], (1, len(lesson.cards)))
+    score[hard == 0, 0], score[hard == 1, 1], score[:, 2] = np.nan, np.nan, np.nan
+
+    usual = replace(lesson, score=score).usual()
+
+    assert abs(usual[0] - usual[1]) < 0.2 < abs(np.nanmean(score[:, 0]) - np.nanmean(score[:, 1]))
+    assert min(usual) <= usual[2] <= max(usual)

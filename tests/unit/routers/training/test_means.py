@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from routers.training.graph.material import fill
+from routers.training.means import fill
 
 
 def test_means_of_whole_tables_are_the_columns_own() -> None:

@@ -29,6 +29,7 @@ def evaluate(
     mixed: Annotated[bool, typer.Option("--mixed", help="Also the folders' union over their common models.")] = False,
     unseen_tasks: Annotated[bool, typer.Option("--unseen-tasks", help="Also leave each task out in turn.")] = False,
     new_models: Annotated[int, typer.Option(help="Also hold so many models out.", min=0)] = 0,
+    hold_out: Annotated[str, typer.Option(help="Also hold these out: names with commas between.")] = "",
     calibration: Annotated[Path | None, typer.Option(help="Labelled outcomes of new models: folder or table.")] = None,
     shots: Annotated[str, typer.Option(help="Labelled queries that each new model gets.")] = "0,16,64",
     confidence: Annotated[
@@ -47,6 +48,7 @@ def evaluate(
             mixed=mixed,
             unseen_tasks=unseen_tasks,
             new_models=new_models,
+            hold_out=[name.strip() for name in hold_out.split(",") if name.strip()],
             shots=protocols.parse_numbers(shots, "--shots"),
             caution=Caution(confidence, min_trust) if confidence > 0.5 or min_trust else None,
         )

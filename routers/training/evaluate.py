@@ -81,13 +81,15 @@ def judge_new_models(
     shots: Sequence[int] = SHOTS,
     watch: Watch = unwatched,
     caution: Caution | None = None,
+    named: Sequence[str] = (),
 ) -> NewModels:
-    """Hold `count` models out of training, give back `shots` labelled queries of each, judge the enlarged pool."""
+    """Hold `count` models out of training, or those named, give back `shots` labelled queries of each, and judge the
+    enlarged pool."""
     rounds: dict[int, list[Round]] = {shot: [] for shot in shots}
     counts: dict[int, list[int]] = {shot: [] for shot in shots}
     for seed in seeds:
         train, validation, test = (data.rows(rows) for rows in by_group(data, seed))
-        kept, held = leave_models_out(data, count, seed)
+        kept, held = leave_models_out(data, count, seed, named)
         known = train.columns(kept)
         fitted, refused = fit_all(kinds, known, validation.columns(kept), seed, watch)
         again, _ = fit_all(kinds, train, validation, seed, watch)
@@ -99,7 +101,7 @@ def judge_new_models(
             name = f"seed {seed}, {shot} labels"
             made = judge_round(name, known, test, every, whole=data, refused=refused, caution=caution, labelled=few)
             rounds[shot].append(_with_seen_pool(made, every, ready, held))
-    return NewModels(count, rounds, counts)
+    return NewModels(len(held), rounds, counts)
 
 
 def with_labels(fitted: Fitted, labelled: Dataset) -> dict[str, tuple[LearnedRouter, float]]:

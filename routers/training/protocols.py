@@ -34,12 +34,14 @@ class Asked:
     mixed: bool = False
     unseen_tasks: bool = False
     new_models: int = 0
+    hold_out: Sequence[str] = ()
     shots: Sequence[int] = (0, 16, 64)
     caution: Caution | None = None
 
     def refuse_splits(self) -> None:
         """`ValueError` where something is asked that only data which is split can tell, not data that is unseen."""
         asked = {"--mixed": self.mixed, "--unseen-tasks": self.unseen_tasks, "--new-models": self.new_models}
+        asked["--hold-out"] = bool(self.hold_out)
         given = " and ".join(name for name, value in asked.items() if value)
         if given:
             raise ValueError(
@@ -69,7 +71,7 @@ def judge_folders(sets: Sequence[Dataset], asked: Asked, watch: Watch = unwatche
             rounds = judge_unseen_tasks(data, asked.kinds, asked.seeds, told, asked.caution)
             title = f"{data.name}, unseen tasks"
             found.sections.append(_section(title, "each task left out of training in turn", rounds, data))
-        if asked.new_models:
+        if asked.new_models or asked.hold_out:
             _judge_new(found, data, asked, told)
     return found
 
@@ -133,7 +135,9 @@ def parse_numbers(text: str, option: str) -> list[int]:
 
 
 def _judge_new(found: Evaluation, data: Dataset, asked: Asked, watch: Watch) -> None:
-    judged = judge_new_models(data, asked.kinds, asked.seeds, asked.new_models, asked.shots, watch, asked.caution)
+    judged = judge_new_models(
+        data, asked.kinds, asked.seeds, asked.new_models, asked.shots, watch, asked.caution, asked.hold_out
+    )
     by_shots = {
         shot: _section(
             f"{data.name}, {judged.held} new models, {_span(judged.labels[shot])} labels",

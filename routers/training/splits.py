@@ -41,15 +41,19 @@ def folds_by_group(dataset: Dataset, count: int, seed: int) -> list[tuple[Indice
     return [((fold != one).nonzero()[0], (fold == one).nonzero()[0]) for one in range(count)]
 
 
-def leave_models_out(dataset: Dataset, count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Columns that are kept and `count` columns that are held out, each ascending.
+def leave_models_out(dataset: Dataset, count: int, seed: int, named: Sequence[str] = ()) -> tuple[list[int], list[int]]:
+    """Columns that are kept and those that are held out, each ascending: the `named` models', else `count` at random.
 
-    `ValueError` where fewer than two would be kept.
+    `ValueError` where fewer than two would be kept, or a named model is unknown.
     """
-    total = len(dataset.models)
-    if not 1 <= count <= total - 2:
-        raise ValueError(f"of {total} models 1 to {total - 2} can be held out, not {count}")
-    held = set(np.random.default_rng(seed).permutation(total)[:count].tolist())
+    total, ids = len(dataset.models), [card.id for card in dataset.models]
+    unknown = [name for name in named if name not in ids]
+    if unknown:
+        raise ValueError(f"data set '{dataset.name}' has no model '{unknown[0]}' to hold out; it has {', '.join(ids)}")
+    held = {ids.index(name) for name in named}
+    if not 1 <= (len(held) or count) <= total - 2:
+        raise ValueError(f"of {total} models 1 to {total - 2} can be held out, not {len(held) or count}")
+    held = held or set(np.random.default_rng(seed).permutation(total)[:count].tolist())
     return [column for column in range(total) if column not in held], sorted(held)
 
 

@@ -28,7 +28,7 @@ _HARDLY = 1e-9
 _STRIDE = 8
 # Widths of the ramp between trust and distrust in cosine, and which share of known queries lies under its upper end.
 _WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
-_LOST = (0.01, 0.03)
+_LOST = (0.003, 0.01)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

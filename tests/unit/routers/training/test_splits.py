@@ -86,6 +86,17 @@ def test_models_are_held_out_by_the_seed_and_all_are_accounted_for() -> None:
         leave_models_out(data, 5, 0)
 
 
+def test_named_models_are_held_out_by_every_seed() -> None:
+    data = repeated()
+    names = [card.id for card in data.models]
+
+    assert leave_models_out(data, 0, 3, [names[4], names[1]]) == ([0, 2, 3, 5], [1, 4])
+    with pytest.raises(ValueError, match="no model 'gone' to hold out; it has"):
+        leave_models_out(data, 0, 0, ["gone"])
+    with pytest.raises(ValueError, match="1 to 4"):
+        leave_models_out(data, 0, 0, names[1:])
+
+
 def test_a_task_that_is_left_out_leaves_no_question_behind() -> None:
     data = repeated(400)
 

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.calibration import plain_ridge
+from benchmarks.calibration import out_of_fold
 from local_runtime.embedders.find import load_embedder
 from routers.pacing import Pacer
-from routers.training.calibrate import fit_quality_map
 from routers.training.choices import card_cost, true_cost
-from routers.training.crossfit import out_of_fold
 from routers.training.dataset import Dataset, Doubles, Indices
 from routers.training.embedding_cache import cached
 from routers.training.read import read_folder
@@ -122,14 +120,12 @@ def main() -> None:
     embedder = load_embedder(given.embedder, given.models, 1)
     data = read_folder(given.folder, cached(lambda texts: embedder.embed(list(texts)), embedder.id, given.cache), "")
     data = data.rows(np.flatnonzero(data.observed.all(axis=1)))
-    told, ids = out_of_fold(plain_ridge, data), [card.id for card in data.models]
-    quality = fit_quality_map(told.quality, data.score, ids).apply(told.quality, ids).astype(np.float64)
-    tokens = np.broadcast_to(data.inputs.tokens[:, None], told.tokens.shape)
-    price = card_cost(data.models, tokens, told.tokens)
+    quality, written = out_of_fold("ridge", data)
+    price = card_cost(data.models, np.broadcast_to(data.inputs.tokens[:, None], written.shape), written)
     for kind in STREAMS:
         found = []
         for seed in range(given.seeds):
-            calls = stream(data, quality, price, kind, given.calls, seed)
+            calls = stream(data, quality.astype(np.float64), price, kind, given.calls, seed)
             for share in (0.2, 0.5):
                 budget = share * calls.fixed(1.0)[1]
                 pacer = Pacer(int(budget * _NANO), 1.0, _MOST)

@@ -1,17 +1,21 @@
 """How much of one core a decision takes after the embedding: each learned kind, forecast + reason + choose, 50 models.
 
-Run: OMP_NUM_THREADS=1 python -m benchmarks.router_latency [KIND ...] [--artifact FOLDER]
+Run: python -m benchmarks.router_latency [KIND ...] [--artifact FOLDER]
+Time is the deciding thread's own CPU time; garbage is collected as it is in a process that serves, and
+matrices are multiplied by this one thread, whatever OMP_NUM_THREADS says.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from benchmarks.decision import PROMPT, candidates
 from policies.schema import Policy
@@ -66,6 +70,8 @@ def queries(count: int, dimensions: int) -> list[Query]:
 def microseconds(router: LearnedRouter, among: list[Candidate]) -> dict[str, float]:
     """Median and 99th percentile of whole decisions; the median of forecast and choose alone."""
     rng = random.Random(0)
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # as `gateway.lifecycle.run` does
     spent: dict[str, list[float]] = {"forecast": [], "choose": [], "whole": []}
     for query in queries(DECISIONS + WARM_UP, router.artifact.dimensions or DIMENSIONS):
         begun = time.thread_time()
@@ -97,7 +103,8 @@ def main() -> None:
             continue
         router = kind.from_artifact(artifact) if given.artifact else fitted(kind, outcomes)
         for strangers in (0, 5):
-            us = microseconds(router, pool(outcomes, strangers))
+            with threadpool_limits(1):
+                us = microseconds(router, pool(outcomes, strangers))
             print(
                 f"{kind.kind:20} {strangers} of {CANDIDATES} models unknown: forecast {us['forecast']:4.0f}"
                 f" + reason and choose {us['choose']:4.0f}, together p50 {us['whole']:4.0f}, p99 {us['p99']:4.0f} us",

@@ -134,6 +134,7 @@ def _ranking(decision: Decision) -> list[dict[str, Any]]:
             "quality_low": round(one.forecast.quality_low, 4),
             "quality_high": round(one.forecast.quality_high, 4),
             "output_tokens": one.forecast.output_tokens,
+            "output_tokens_expected": one.forecast.expected_output_tokens,
             "output_tokens_high": one.forecast.output_tokens_high,
             "latency_ms": round(one.forecast.latency_ms, 1),
             "cost_nanousd": one.cost_nanousd,

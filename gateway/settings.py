@@ -110,6 +110,11 @@ def environment_value(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def make_cuda_deterministic() -> None:
+    """Before torch computes on a GPU: cuBLAS else need not give the same sums twice, and torch refuses to use it."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def metrics_folder() -> str | None:
     """Where worker processes share their counters, or None with one worker."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR")

@@ -127,6 +127,15 @@ class ModelCard(Prices):
             pico += reasoning_tokens * reasoned + audio_output_tokens * audio_out
         return -(-(pico + images * image) // 1000)
 
+    def text_rates(self, input_tokens: int) -> tuple[int, int]:
+        """Pico-dollars now of a token read and of one written, in a call of so many input tokens; 0 where unknown.
+
+        For who reckons many outputs' costs: ceil((read x input + written x output) / 1000) is `cost_nanousd`.
+        """
+        lists = self._rates
+        rates = lists[0] if len(lists) == 1 else rates_at(lists, input_tokens, None)
+        return rates[2], rates[7]
+
     @cached_property
     def _rates(self) -> tuple[Rates, ...]:
         """Kept since every decision asks."""

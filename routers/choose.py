@@ -52,19 +52,19 @@ def choose(
     """
     _check(candidates, forecasts)
     objective, tokens = policy.objective_of(query.category), query.features.tokens
-    costs = [costs_of(tokens, one, told) for one, told in zip(candidates, forecasts, strict=True)]
+    costs, costs_high = costs_of(tokens, candidates, forecasts)
     qualities, latencies = [told.quality for told in forecasts], [told.latency_ms for told in forecasts]
-    scores = scores_of(objective, candidates, qualities, latencies, [cost for cost, _ in costs], multiplier)
-    short = shortfalls(objective, candidates, forecasts, [high for _, high in costs])
+    scores = scores_of(objective, candidates, qualities, latencies, costs, multiplier)
+    short = shortfalls(objective, candidates, forecasts, costs_high)
     inside = _inside(short, len(scores))
     doubt = abstains(policy.router, objective, multiplier, tokens, candidates, forecasts, scores, inside)
     leaders = _leaders(candidates, scores, inside, doubt[0] if doubt else None)
-    share = policy.exploration if explores else 0.0
+    share, both = policy.exploration if explores else 0.0, list(zip(costs, costs_high, strict=True))
     tries = tried(
-        share, policy.learning, objective, candidates, forecasts, scores, costs, inside, leaders, allowance_nanousd
+        share, policy.learning, objective, candidates, forecasts, scores, both, inside, leaders, allowance_nanousd
     )
     shares = _propensities(candidates, inside, leaders, share, tries)
-    ranking = _ranked(candidates, forecasts, *zip(*costs, strict=True), scores, shares)
+    ranking = _ranked(candidates, forecasts, costs, costs_high, scores, shares)
     place = _draw(shares, rng.random())
     best = max(leaders, key=scores.__getitem__)
     outcome = [reason, _bounded(short, inside), doubt[1] if doubt else "", _paced(multiplier)]
@@ -81,7 +81,7 @@ def choose(
         artifact_sha256=artifact_sha256,
         budget_multiplier=multiplier,
         excluded=dict(excluded or {}),
-        extra_nanousd=0 if tries is None or place in leaders else extra_costs(costs, leaders)[place],
+        extra_nanousd=0 if tries is None or place in leaders else extra_costs(both, leaders)[place],
     )
 
 
@@ -104,7 +104,7 @@ def _leaders(
     candidates: Sequence[Candidate], scores: Sequence[float], inside: Sequence[int], default: int | None
 ) -> set[int]:
     """The indices of those that share the winner's traffic; `default` wins where it is given."""
-    best = max(scores[index] for index in inside) if default is None else scores[default]
+    best = max(map(scores.__getitem__, inside)) if default is None else scores[default]
     if default is None:
         winners = {candidates[index].card.id for index in inside if scores[index] == best}
     else:

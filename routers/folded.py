@@ -17,6 +17,7 @@ from policies.catalogue import ModelCard
 from routers import roster, token_forecasts
 from routers.artifact import Artifact
 from routers.gate import Gate
+from routers.hardness import Hardness
 from routers.inputs import Floats, Inputs
 from routers.learned import LearnedRouter, Progress, check, silent
 from routers.predictions import Predictions
@@ -47,12 +48,14 @@ class FoldedRouter(LearnedRouter):
     takes: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
     GRID: ClassVar[Mapping[str, Sequence[Any]]] = {}
     ARRAYS: ClassVar[tuple[str, ...]] = ()
+    # Forecasts are made to mean what they say; False where they are taken at their word, as published.
+    mended: ClassVar[bool] = True
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self._arrays = artifact.arrays
         self._scores_usual = artifact.arrays["scores_usual"]
-        self._shift, self._slope = artifact.arrays.get("common_line", np.array([0, 1])).astype(np.float32)
+        self._hardness = Hardness.from_arrays(artifact.arrays)
         self._tokens = TokenForecasts.from_arrays(artifact.arrays)
         self._roster = Roster.of(artifact)
         gated = "gate.anchors" in artifact.arrays
@@ -121,8 +124,9 @@ class FoldedRouter(LearnedRouter):
         trust = self._trust(inputs)
         scores, lengths = self._deviations(inputs, trust)
         quality = _between(plan.usual + plan.spread(scores))
-        tokens = plan.tokens * np.exp(plan.spread(lengths))
-        doubt = plan.doubt + (np.float32(1) - trust[:, None]) * np.maximum(self._strange - plan.doubt, np.float32(0))
+        strangeness = np.float32(1) - trust[:, None]
+        tokens = plan.tokens * np.exp(plan.spread(lengths) + strangeness * plan.lift)
+        doubt = plan.doubt + strangeness * np.maximum(self._strange - plan.doubt, np.float32(0))
         return Predictions(
             quality=quality,
             low=np.maximum(quality - doubt, np.float32(0)),
@@ -159,8 +163,9 @@ class FoldedRouter(LearnedRouter):
     def _deviations(self, inputs: Inputs, trust: Floats) -> tuple[Floats, Floats]:
         """How far scores and logarithms of tokens lie from the usual ones of the models learned from, [Q, M] both."""
         scores, lengths = self.told(self._arrays, inputs)
+        if self._hardness is not None:
+            scores = self._hardness.mended(scores)
         scores = scores - self._scores_usual
-        scores = scores + (self._shift + (self._slope - np.float32(1)) * scores.mean(axis=1, keepdims=True))
         if lengths is None:
             lengths = self._tokens.deviations(inputs)
         share = trust[:, None]

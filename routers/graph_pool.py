@@ -18,6 +18,7 @@ from routers.card_prior import CardPrior
 from routers.graph_fold import Places, basis
 from routers.graph_nodes import LEAST_USUAL, MOST_USUAL, Folded, Remembered, Weights, blended, folded
 from routers.inputs import FACTS, Floats, Inputs
+from routers.token_forecasts import lift
 
 Doubles = npt.NDArray[np.float64]
 
@@ -37,7 +38,10 @@ POOL = ("pool.table", "pool.edges", "pool.mix", "pool.shrink")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """C candidates: maps of a query's basis [W, 2 C] and [H + 1, C], and figures [C] of what is usual."""
+    """C candidates: maps of a query's basis [W, 2 C] and [H + 1, C], and figures [C] of what is usual.
+
+    `lift` is added to the logarithms of tokens as far as a query is not trusted.
+    """
 
     cards: tuple[ModelCard, ...]
     maps: Floats
@@ -45,6 +49,7 @@ class Plan:
     bias: Floats
     usual: Floats
     usual_tokens: Floats
+    lift: np.float32
     doubt: Floats
     latency_ms: Floats
     mean_ratio: Floats
@@ -280,6 +285,7 @@ class Pool:
             bias=_floats(bias),
             usual=_floats(rows[:, USUAL]),
             usual_tokens=_floats(np.exp(rows[:, LOG_TOKENS])),
+            lift=lift(rows[:, LOG_TOKENS]),
             doubt=_floats(doubt),
             latency_ms=_floats(np.exp(rows[:, LOG_MS])),
             mean_ratio=_floats(np.exp(rows[:, RATIO])),

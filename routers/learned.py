@@ -130,8 +130,8 @@ def forecasts_of(
     if cap is not None:
         limits = np.minimum(limits, cap)
     written = np.empty((5, len(cards)))
-    written[:3] = told.tokens[0], told.tokens_high[0], told.usual_tokens
-    written[3:] = written[[0, 2]] * told.mean_ratio
+    written[0], written[1], written[2] = told.tokens[0], told.tokens_high[0], told.usual_tokens
+    np.multiply(written[0:3:2], told.mean_ratio, out=written[3:])
     written = np.fmin(np.fmax(np.rint(written), 1.0), limits)
     written[1] = np.maximum(written[1], written[0])
     latency = np.array([one.latency_ms for one in candidates]) * latency_factor(written[0])

@@ -15,15 +15,25 @@ _WORST = -1e12
 _UNKNOWN_COST = 1.0
 
 
-def costs_of(input_tokens: int, candidate: Candidate, forecast: Forecast) -> tuple[int, int]:
-    """Forecast cost in nano-dollars at the expected and at the upper quantile of the output's length; 0 for unknown."""
-    card = candidate.card
-    if not card.priced:
-        return 0, 0
-    return (
-        card.cost_nanousd(input_tokens, forecast.expected_output_tokens),
-        card.cost_nanousd(input_tokens, forecast.output_tokens_high),
-    )
+def costs_of(
+    input_tokens: int, candidates: Sequence[Candidate], forecasts: Sequence[Forecast]
+) -> tuple[list[int], list[int]]:
+    """Forecast costs in nano-dollars at the expected and at the upper quantile of the output's length; 0 for unknown.
+
+    Written out instead of two calls of `cost_nanousd` each: with fifty candidates these took a fifth of a decision.
+    """
+    expected, high = [], []
+    for one, told in zip(candidates, forecasts, strict=True):
+        card = one.card
+        if card.priced:
+            read, written = card.text_rates(input_tokens)
+            mean, pico = told.output_tokens_mean, input_tokens * read
+            expected.append(-(-(pico + written * (told.output_tokens if mean is None else mean)) // 1000))
+            high.append(-(-(pico + written * told.output_tokens_high) // 1000))
+        else:
+            expected.append(0)
+            high.append(0)
+    return expected, high
 
 
 def scores_of(
@@ -41,16 +51,16 @@ def scores_of(
     dearest = 0
     cost_weight, latency_weight = objective.cost * multiplier, objective.latency
     if cost_weight:
-        dearest = max((cost for one, cost in zip(candidates, costs, strict=True) if one.card.priced), default=0)
+        dearest = max(costs, default=0)  # a cost that is not known is 0
     quality_weight, cost_scale = objective.quality, objective.cost_scale_usd * _NANO
-    latency_scale = objective.latency_scale_ms
+    latency_scale, isfinite = objective.latency_scale_ms, math.isfinite
     scores = []
     for one, quality, latency_ms, cost in zip(candidates, qualities, latencies_ms, costs, strict=True):
-        score = quality_weight * finite(quality, 0.0)
+        score = quality_weight * (quality if isfinite(quality) else 0.0)
         if cost_weight:
             score -= cost_weight * ((cost or (0 if one.card.priced else dearest)) / cost_scale)
         if latency_weight:
-            score -= latency_weight * (finite(latency_ms, -_WORST) / latency_scale)
+            score -= latency_weight * ((latency_ms if isfinite(latency_ms) else -_WORST) / latency_scale)
         scores.append(max(score, _WORST))
     return scores
 

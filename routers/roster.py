@@ -14,6 +14,7 @@ from routers.artifact import Artifact, ArtifactError
 from routers.card_prior import ARRAYS as CARD_ARRAYS
 from routers.card_prior import CardPrior
 from routers.inputs import Floats
+from routers.token_forecasts import lift
 
 Doubles = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -34,13 +35,15 @@ _KEPT_PLANS = 256
 class Plan:
     """What is known of C models in the order asked for; arrays [C] but `mix` [M, C].
 
-    With `columns` all of them were learned from and these are their places; else deviations are mixed by `mix`.
+    `lift` is added to the logarithms of tokens as far as a query is not trusted. With `columns` all of them were
+    learned from and these are their places; else deviations are mixed by `mix`.
     """
 
     cards: tuple[ModelCard, ...]  # held: a plan is found by the identities of its cards
     usual: Floats
     doubt: Floats
     tokens: Floats
+    lift: np.float32
     high: Floats
     mean_ratio: Floats
     latency_ms: Floats
@@ -150,6 +153,7 @@ class Roster:
             usual=_floats(rows[:, USUAL]),
             doubt=_floats(doubt),
             tokens=_floats(np.exp(rows[:, LOG_TOKENS])),
+            lift=lift(rows[:, LOG_TOKENS]),
             high=_floats(np.exp(np.maximum(rows[:, HIGH], 0.0))),
             mean_ratio=_floats(np.exp(rows[:, MEAN])),
             latency_ms=_floats(np.exp(rows[:, LOG_MS])),

@@ -109,6 +109,16 @@ def _error(told: Floats, log_tokens: Array) -> float:
     return float(np.nanmean(apart)) if np.isfinite(apart).any() else 0.0
 
 
+def lift(usual_log_tokens: Doubles) -> np.float32:
+    """What is added to logarithms of usual lengths [C] where a query is like none that was learned from.
+
+    Models that were only ever seen to answer with one letter would look free there, and the dearest would be taken: in
+    the median over models, answers are not expected to be shorter than an ordinary one.
+    """
+    short = np.log(_UNKNOWN_TOKENS) - np.median(usual_log_tokens) if len(usual_log_tokens) else 0.0
+    return np.float32(max(short, 0.0))
+
+
 def mean_ratios(medians: Array, log_tokens: Array) -> Doubles:
     """Logarithm [M] of tokens written over forecast medians, both summed; models with few are drawn to all together."""
     seen = ~np.isnan(log_tokens)

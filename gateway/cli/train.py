@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli.outcomes import bars, reader
 from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
+from gateway.settings import make_cuda_deterministic
 from routers.artifact import Artifact
 
 
@@ -20,11 +21,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Same data and seed, same artifact.", min=0)] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the kind, key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of an interrupted run.")] = False,
+    device: Annotated[str, typer.Option(help="Where networks learn: auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a router offline. Kinds that follow rules have nothing to learn and say so."""
     try:
-        made = _made(data, kind, out, seed, settings or [], resume=resume)
+        made = _made(data, kind, out, seed, settings or [], resume=resume, device=device)
     except ValueError as error:
         fail(str(error))
     fields = {
@@ -54,20 +56,24 @@ def learned(made: Artifact) -> dict[str, str]:
     return lines
 
 
-def _made(data: list[Path], kind: str, out: Path, seed: int, given: list[str], *, resume: bool) -> Artifact:
+def _made(
+    data: list[Path], kind: str, out: Path, seed: int, given: list[str], *, resume: bool, device: str
+) -> Artifact:
     from routers.training import train as training
     from routers.training.judge import learned_kinds
     from routers.training.union import union
 
     learned_kinds([kind])
     pairs = training.parse_settings(given)
+    make_cuda_deterministic()
     _refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path is told before the work, not after
     checkpoint = training.checkpoint_of(out, resume=resume)
+    chosen = training.settings_for(kind, pairs, checkpoint, device)
     with bars() as watch:
         opened = reader(settings_or_fail(), watch)
         found = union([opened.read(folder) for folder in data], every_model=True)
-        recipe = training.Recipe(kind, seed, training.settings_for(kind, pairs, checkpoint))
+        recipe = training.Recipe(kind, seed, chosen)
         made = training.train(found, recipe, lambda share, what: watch(kind, share, what))
     made.save(out)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -36,6 +36,7 @@ class GraphRouter(LearnedRouter):
     """
 
     kind: ClassVar[str] = "graph"
+    takes: ClassVar[frozenset[str]] = frozenset({"checkpoint", "device"})
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
@@ -75,7 +76,8 @@ class GraphRouter(LearnedRouter):
         count = len(plan.cards)
         shares = np.float32(0.5) * (np.tanh(np.float32(0.5) * (found[:, :count] + plan.bias)) + np.float32(1))
         quality = plan.usual + trust * (shares - plan.usual)
-        tokens = plan.usual_tokens * np.exp(np.minimum(trust * found[:, count:], _MOST_LOG_TOKENS))
+        beyond = trust * found[:, count:] + (np.float32(1) - trust) * plan.lift
+        tokens = plan.usual_tokens * np.exp(np.minimum(beyond, _MOST_LOG_TOKENS))
         gap = np.logaddexp(np.float32(0), hidden @ plan.gap)
         return Predictions(
             quality=quality,

@@ -37,6 +37,7 @@ class GraphRouter(FoldedRouter):
     kind: ClassVar[str] = "graphrouter"
     GRID: ClassVar = {"score": (1.0,), "cost": (0.0,), "steps": (300,)}
     ARRAYS = LINEAR
+    mended = False  # an edge score is not a quality
 
     @classmethod
     def tune(

@@ -17,6 +17,7 @@ class MeanRouter(FoldedRouter):
     """quality(query, model) = mean score of the model: so `choose` takes the best single model of each trade-off."""
 
     kind: ClassVar[str] = "mean"
+    mended = False  # means can't be too smooth
     needs_embedding: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()
     ARRAYS = ("mean",)

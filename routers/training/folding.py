@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from routers.learned import Progress
 from routers.linear import Reals
 from routers.roster import Roster
 from routers.token_forecasts import TokenForecasts
-from routers.training.calibrate import common_line, half_width
+from routers.training.calibrate import half_width, hardness_weights, own_hardness
 from routers.training.checkpoint import Checkpoint
 from routers.training.dataset import Dataset, Doubles, Indices
 from routers.training.gating import rewards
@@ -49,19 +50,16 @@ def fold(
     fitted, unseen, whole = lessons(train, validation, seed)
     chosen = kind.tune(fitted, unseen, settings, seed, progress, kept)
     progress(0.8, "calibrating on unseen queries")
-    learned = kind.learn(fitted, chosen, seed)
-    told, lengths = kind.told(learned, unseen.inputs)
-    before = np.asarray(kind.usual(learned, fitted))
-    shift, slope = common_line(told, before, unseen.score)
-    scores = np.clip(told + shift + (slope - 1) * (told - before).mean(axis=1, keepdims=True), 0, 1)
+    scores, lengths, weights = _foretold(kind, whole, chosen, seed)
     tokens = TokenForecasts.fit(fitted.inputs, fitted.log_tokens, unseen.inputs, unseen.log_tokens)
     if lengths is not None:
-        tokens = tokens.calibrated(lengths, unseen.log_tokens)
+        tokens = tokens.calibrated(lengths, whole.log_tokens)
     progress(0.9, "learning from all queries")
     arrays = kind.learn(whole, chosen, seed)
     usual = kind.usual(arrays, whole)
     trust = kept.stage("trust", lambda: one.arrays() if (one := kind.trusted(whole, chosen, seed)) else {})
-    found = _roster(whole, usual, half_width(scores, unseen.score), tokens)
+    hardness = replace(own_hardness(kind.told(arrays, whole.inputs)[0], usual), **weights).arrays() if weights else {}
+    found = _roster(whole, usual, half_width(scores, whole.score), tokens)
     progress(1.0, "done")
     return Artifact(
         kind=kind.kind,
@@ -73,12 +71,12 @@ def fold(
             **tokens.arrays(),
             **found.arrays(),
             **trust,
+            **hardness,
             "scores_usual": np.asarray(usual, dtype=np.float32),
-            "common_line": np.array([shift, slope], dtype=np.float32),
         },
         facts={"models": list(found.ids), "words": list(found.prior.words), "settings": dict(chosen)},
         data={"name": train.name, "sha256": train.sha256(), "queries": len(whole), "models": len(whole.cards)},
-        metrics={"brier": brier(scores, unseen.score)},
+        metrics={"brier": brier(scores, whole.score)},
         seed=seed,
     )
 
@@ -93,22 +91,48 @@ def grid_search(
     tried = list(_combinations({**kind.GRID, **{name: (value,) for name, value in settings.items()}}))
     if len(tried) == 1:
         return tried[0]
-    folds = _folds(lesson, seed)
     losses = []
     for done, one in enumerate(tried):
         progress(0.8 * done / len(tried), f"trying {', '.join(f'{name} {value}' for name, value in one.items())}")
-        found = kept.stage(f"tried-{done}", partial(_tried, kind, lesson, folds, one, seed))
+        found = kept.stage(f"tried-{done}", partial(_tried, kind, lesson, one, seed))
         losses.append(float(found["loss"]))
     return tried[int(np.argmin(losses))]
 
 
-def _tried(
-    kind: type[FoldedRouter], lesson: Lesson, folds: Sequence[tuple[Indices, Indices]], settings: Settings, seed: int
-) -> dict[str, Array]:
+def _tried(kind: type[FoldedRouter], lesson: Lesson, settings: Settings, seed: int) -> dict[str, Array]:
     told = np.empty(lesson.score.shape)
-    for rest, fold in folds:
-        told[fold] = kind.told(kind.learn(lesson.rows(rest), settings, seed), lesson.inputs.rows(fold))[0]
+    for arrays, _, fold in _learned_apart(kind, lesson, settings, seed):
+        told[fold] = kind.told(arrays, lesson.inputs.rows(fold))[0]
     return {"loss": np.array(loss(np.clip(told, 0, 1), lesson))}
+
+
+def _foretold(
+    kind: type[FoldedRouter], lesson: Lesson, settings: Settings, seed: int
+) -> tuple[Floats, Floats | None, dict[str, float]]:
+    """Of all queries, by what was learned without them: scores made to mean what they say, and lengths, [Q, M] both,
+    these None where the kind tells none; and the weights of `Hardness` that were fitted for that, none for a kind that
+    is taken at its word."""
+    told, lengths = np.empty((2, *lesson.score.shape), dtype=np.float32)
+    own, given = [], True
+    for arrays, part, fold in _learned_apart(kind, lesson, settings, seed):
+        own.append((own_hardness(kind.told(arrays, part.inputs)[0], kind.usual(arrays, part)), fold))
+        told[fold], length = kind.told(arrays, lesson.inputs.rows(fold))
+        if given := length is not None:
+            lengths[fold] = length
+    weights = hardness_weights(own, told, lesson.score) if kind.mended else {}
+    if weights:
+        for one, fold in own:
+            told[fold] = replace(one, **weights).mended(told[fold])
+    return np.clip(told, 0, 1), lengths if given else None, weights
+
+
+def _learned_apart(
+    kind: type[FoldedRouter], lesson: Lesson, settings: Settings, seed: int
+) -> Iterator[tuple[dict[str, Array], Lesson, Indices]]:
+    """What is learned without each fold of the rows, from which part, and the fold."""
+    for rest, fold in _folds(lesson, seed):
+        part = lesson.rows(rest)
+        yield kind.learn(part, settings, seed), part, fold
 
 
 def loss(told: Reals, lesson: Lesson) -> float:

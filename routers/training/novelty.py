@@ -46,7 +46,7 @@ def left_out_similarity(
 ) -> Floats:
     """Similarity [Q] of each query to the queries of other clusters, as `gate` would have seen it without its own.
 
-    NaN where there is no other cluster. For `tune_gate`, with forecasts by `crossfit.out_of_cluster` of the same seed.
+    NaN where there is no other cluster. For `tune_gate`, with forecasts for left-out clusters of the same seed.
     """
     found = np.full(len(embeddings), np.nan, dtype=np.float32)
     for kept, out in leave_clusters_out(embeddings, groups, clusters, seed):

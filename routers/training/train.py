@@ -21,6 +21,7 @@ from routers.find import router_class
 from routers.learned import LearnedRouter, Progress, silent
 from routers.training.choices import TRADE_OFFS
 from routers.training.dataset import Dataset, Embed, Floats
+from routers.training.device import cuda_is_there
 from routers.training.embedding_cache import cached
 from routers.training.errors import DataError
 from routers.training.fingerprints import with_questions
@@ -31,6 +32,7 @@ from routers.training.splits import by_group
 from routers.training.summary import metrics_of
 from routers.training.union import union
 
+DEVICES = ("auto", "cpu", "cuda")
 SHARES = (0.9, 0.1, 0.0)
 # Of what is measured on queries held back, what depends on data and seed alone: clocks would change the hash.
 MEASURED = ("aiq_log", "brier", "ece", "interval_coverage", *(f"reward_{name}" for name in TRADE_OFFS), "score_PF")
@@ -111,27 +113,32 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def settings_for(kind: str, given: Mapping[str, Any], checkpoint: Path | None = None) -> dict[str, Any]:
+def settings_for(
+    kind: str, given: Mapping[str, Any], checkpoint: Path | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """The given settings, with the device and a folder for checkpoints where the kind says that it takes them.
 
-    A kind says so by the class attribute `takes`, a collection of names of settings.
+    A kind says so by the class attribute `takes`, a collection of names of settings. `device` is auto, cpu or cuda;
+    `ValueError` where it is cuda and that can't be used.
     """
+    if device not in DEVICES:
+        raise ValueError(f"--device {device!r} is none of {', '.join(DEVICES)}")
     takes = getattr(router_class(kind), "takes", ())
     found = dict(given)
-    if "device" in takes and "device" not in found and cuda_is_there():
+    if device == "cuda":
+        _check_cuda(kind, "device" in takes)
+    if "device" in takes and "device" not in found and device != "cpu" and cuda_is_there():
         found["device"] = "cuda"
     if "checkpoint" in takes and checkpoint is not None:
         found.setdefault("checkpoint", str(checkpoint))
     return found
 
 
-def cuda_is_there() -> bool:
-    """Whether torch can compute on a GPU here."""
-    try:
-        import torch
-    except ImportError:
-        return False
-    return torch.cuda.is_available()
+def _check_cuda(kind: str, takes_it: bool) -> None:
+    if not takes_it:
+        raise ValueError(f"--device cuda: kind '{kind}' does not learn on a GPU: leave --device out")
+    if not cuda_is_there():
+        raise ValueError("--device cuda: torch finds no GPU here: leave --device out, or install a torch with CUDA")
 
 
 def checkpoint_of(out: Path, *, resume: bool) -> Path:
@@ -181,13 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where networks learn")
     given = parser.parse_args(arguments)
     try:
         embedder = given.embedder or noted_embedder(given.embeddings)
         embed = only_cached(given.embeddings, embedder)
         data = union([read_folder(one, embed, embedder) for one in given.data], every_model=True)
         checkpoint = checkpoint_of(given.out, resume=given.resume)
-        settings = settings_for(given.kind, parse_settings(given.settings), checkpoint)
+        settings = settings_for(given.kind, parse_settings(given.settings), checkpoint, given.device)
         made = train(data, Recipe(given.kind, given.seed, settings), _printed)
         made.save(given.out)
         shutil.rmtree(checkpoint, ignore_errors=True)

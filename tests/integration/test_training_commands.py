@@ -71,6 +71,14 @@ def test_two_artifacts_that_differ_are_told_apart_with_exit_code_one(shell: Shel
     assert "kind" in told and "ridge" in told
 
 
+def test_a_device_that_the_kind_can_not_use_is_refused_before_the_work(shell: Shell) -> None:
+    told = shell.refused(
+        "train", "--data", shell.data, "--kind", "ridge", "--out", str(shell.folder / "g"), "--device", "cuda"
+    )
+
+    assert "kind 'ridge' does not learn on a GPU: leave --device out" in told
+
+
 def test_an_artifact_is_shown_to_people(shell: Shell) -> None:
     told = shell.run("artifact", "show", shell.artifact).stdout
 

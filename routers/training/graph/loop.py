@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional as f
 
+from routers.artifact import Array
+from routers.training.checkpoint import Checkpoint
 from routers.training.dataset import Doubles, Indices
 from routers.training.graph.material import Material
 from routers.training.graph.memory import Recalled
@@ -33,7 +35,7 @@ def train_member(
     edges = rests.statistics(made, rows)
     of_fold = {one: rests.statistics(made, np.flatnonzero(made.fold == one)) for one in np.unique(made.fold[rows])}
     strength = made.prior.strength(rests.usual)
-    network = GraphNetwork(tensor(made.places.skills), made.columns.shape[1], plan.hidden, plan.rank, plan.dropout)
+    network = _network(made, plan).to(plan.device)
     optimiser = _optimiser(network, plan)
     best, kept, left = np.inf, copy.deepcopy(network.state_dict()), plan.patience
     for epoch in range(plan.epochs):
@@ -50,6 +52,25 @@ def train_member(
                 break
     network.load_state_dict(kept)
     return network.eval()
+
+
+def kept_member(
+    kept: Checkpoint, name: str, made: Material, recalled: Recalled, fold: int, plan: Settings, seed: int
+) -> GraphNetwork:
+    """What `train_member` gives: taken up where an interrupted run has trained it, else trained and kept."""
+
+    def trained() -> dict[str, Array]:
+        network = train_member(made, recalled, fold, plan, seed, lambda _: None)
+        return {part: weights.cpu().numpy() for part, weights in network.state_dict().items()}
+
+    weights = kept.stage(name, trained)
+    network = _network(made, plan)
+    network.load_state_dict({part: torch.from_numpy(found) for part, found in weights.items()})
+    return network.eval()
+
+
+def _network(made: Material, plan: Settings) -> GraphNetwork:
+    return GraphNetwork(tensor(made.places.skills), made.columns.shape[1], plan.hidden, plan.rank, plan.dropout)
 
 
 def _optimiser(network: GraphNetwork, plan: Settings) -> torch.optim.Optimizer:

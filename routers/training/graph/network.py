@@ -13,8 +13,8 @@ h = relu(W x + mean over skills of V s), e = the model's encoding and v = 1 / th
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, fields
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,13 @@ class Told:
     bias: Tensor
 
 
+_State = TypeVar("_State", ModelNodes, QueryNodes, Told)
+
+
+def _moved(state: _State, device: torch.device) -> _State:
+    return type(state)(*(getattr(state, one.name).to(device) for one in fields(state)))
+
+
 class SkillToModel(MessagePassing):  # type: ignore[misc] # as above
     """Mean over a model's skill edges of relu(A s + B edge facts): [K, H] and [K x M, 3] to [M, H]."""
 
@@ -95,7 +102,7 @@ class SkillToQuery(MessagePassing):  # type: ignore[misc] # as above
     def forward(self, skills: Tensor, membership: Tensor) -> Tensor:
         """Membership [Q, K] is complete: every skill sends to every query."""
         queries, count = membership.shape
-        edge_index = complete(count, queries)
+        edge_index = complete(count, queries).to(membership.device)
         sent = self.propagate(edge_index, x=(skills, None), weight=membership.reshape(-1, 1), size=(count, queries))
         return cast(Tensor, sent)
 
@@ -159,7 +166,7 @@ class GraphNetwork(nn.Module):
         """[M, rank], from the models' edges to skills."""
         count, skills = models.skill.shape
         facts = torch.stack([4 * models.skill, models.skill_tokens, models.reliability], dim=-1)
-        edges = complete(skills, count)
+        edges = complete(skills, count).to(self.skills.device)
         return cast(Tensor, self.encode(self.to_model(self.skills, edges, facts.reshape(-1, EDGE_FACTS), count)))
 
     def hidden(self, queries: QueryNodes) -> Tensor:
@@ -168,7 +175,13 @@ class GraphNetwork(nn.Module):
         return cast(Tensor, self.dropout(f.relu(self.first(queries.columns) + sent)))
 
     def forward(self, queries: QueryNodes, models: ModelNodes) -> Told:
-        """Forecasts of all pairs."""
+        """Forecasts of all pairs, where the states are; the weights may be on another device."""
+        here, there = queries.columns.device, self.stretch.device
+        if here == there:
+            return self._told(queries, models)
+        return _moved(self._told(_moved(queries, there), _moved(models, there)), here)
+
+    def _told(self, queries: QueryNodes, models: ModelNodes) -> Told:
         states, codes = self.hidden(queries), self.encoding(models)
         whole = self.whole(states)
         quality, tokens = (self.latent(states)).chunk(2, dim=1)

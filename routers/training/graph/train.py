@@ -17,9 +17,10 @@ from routers.inputs import Floats
 from routers.learned import Progress, silent
 from routers.token_forecasts import mean_ratios
 from routers.training.calibrate import half_width
+from routers.training.checkpoint import Checkpoint
 from routers.training.dataset import Dataset, Doubles
 from routers.training.graph.heads import heads, heads_out_of_fold
-from routers.training.graph.loop import Held, held_out, train_member
+from routers.training.graph.loop import Held, held_out, kept_member
 from routers.training.graph.material import Material, material
 from routers.training.graph.memory import Memory, out_of_fold, remember, tuned_reach
 from routers.training.graph.network import GraphNetwork
@@ -43,6 +44,7 @@ _STRANGE_PARTS = 4
 _STRANGE_EPOCHS = 12
 _DEFAULT_OWN = 0.5
 _FEWEST_TO_JUDGE = 100
+_NOTHING_KEPT = Checkpoint(None, "")
 
 
 def train_graph(
@@ -52,7 +54,8 @@ def train_graph(
 
     Validation rows are learned from as well: what is tuned is tuned by cross-fitting.
     """
-    plan = settings_of(settings)
+    given = {name: value for name, value in settings.items() if name != "checkpoint"}
+    plan = settings_of(given)
     both = (
         train if validation is None or not len(validation) else union([train, validation], train.name, every_model=True)
     )
@@ -60,11 +63,11 @@ def train_graph(
     torch.set_num_threads(1)  # sums are then always in one order
     torch.use_deterministic_algorithms(True)
     try:
-        learned = learn(both, plan, seed, progress)
+        learned = learn(both, plan, seed, progress, Checkpoint.of(settings.get("checkpoint"), both, given, seed))
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-    return _artifact(both, learned, seed)
+    return _artifact(both, learned, seed, plan.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,18 +79,26 @@ class Learned:
     gate: tuple[float, float, float]
 
 
-def learn(data: Dataset, plan: Settings, seed: int, progress: Progress = silent) -> Learned:
-    """Train, judge out of fold, fold."""
+def learn(
+    data: Dataset,
+    plan: Settings,
+    seed: int,
+    progress: Progress = silent,
+    kept: Checkpoint = _NOTHING_KEPT,
+) -> Learned:
+    """Train, judge out of fold, fold; members that an interrupted run has `kept` are not trained again."""
     progress(0.0, "finding skills")
     made = tuned_reach(material(data, plan.skills, plan.nodes, seed))
-    members, held = _cross_fitted(made, plan, seed, lambda share: progress(0.05 + 0.6 * share, "training the network"))
+    members, held = _cross_fitted(
+        made, plan, seed, kept, "member", lambda share: progress(0.05 + 0.6 * share, "training the network")
+    )
     memory = remember(made, np.arange(len(made)))
     own = plan.own
     if own is None:
         market = _market(made, held, memory)
         enough = len(made) >= _FEWEST_TO_JUDGE
         own = best_own(market, held.deviation, held.heads, memory.usual) if enough else _DEFAULT_OWN
-    gate = _gate(made, plan, seed, own, memory, lambda share: progress(0.65 + 0.3 * share, "leaving skills out"))
+    gate = _gate(made, plan, seed, own, memory, kept, lambda share: progress(0.65 + 0.3 * share, "leaving skills out"))
     progress(0.95, "folding")
     return Learned(_graph(made, members, memory, held, own), members, gate)
 
@@ -97,7 +108,7 @@ def _market(made: Material, held: Held, memory: Memory) -> Market:
     return Market.of(made, held.tokens - memory.usual_tokens + usual + ratios, usual + ratios)
 
 
-def _artifact(data: Dataset, learned: Learned, seed: int) -> Artifact:
+def _artifact(data: Dataset, learned: Learned, seed: int, device: str) -> Artifact:
     graph = learned.graph
     return Artifact(
         kind="graph",
@@ -105,14 +116,14 @@ def _artifact(data: Dataset, learned: Learned, seed: int) -> Artifact:
         dimensions=data.inputs.embeddings.shape[1],
         features_version=FEATURES_VERSION,
         arrays={**graph.arrays(), "gate": np.array(learned.gate, dtype=np.float64)},
-        facts={"models": list(graph.ids), "words": list(graph.prior.words), "own": sum(graph.shrink)},
+        facts={"models": list(graph.ids), "words": list(graph.prior.words), "own": sum(graph.shrink), "device": device},
         data={"name": data.name, "queries": len(data), "models": len(graph.ids)},
         seed=seed,
     )
 
 
 def _cross_fitted(
-    made: Material, plan: Settings, seed: int, told: Callable[[float], None]
+    made: Material, plan: Settings, seed: int, kept: Checkpoint, name: str, told: Callable[[float], None]
 ) -> tuple[list[GraphNetwork], Held]:
     """A network for each fold, and what it tells of that fold."""
     members, recalled = [], []
@@ -120,12 +131,18 @@ def _cross_fitted(
     for fold in range(folds):
         told(fold / folds)
         recalled.append(out_of_fold(made, fold))
-        members.append(train_member(made, recalled[-1], fold, plan, seed, lambda _: None))
+        members.append(kept_member(kept, f"{name}-{fold}", made, recalled[-1], fold, plan, seed))
     return members, held_out(members, made, recalled, heads_out_of_fold(made))
 
 
 def _gate(
-    made: Material, plan: Settings, seed: int, own: float, memory: Memory, told: Callable[[float], None]
+    made: Material,
+    plan: Settings,
+    seed: int,
+    own: float,
+    memory: Memory,
+    kept: Checkpoint,
+    told: Callable[[float], None],
 ) -> tuple[float, float, float]:
     """Neighbour and limits of trust, from queries whose part of the space was left out."""
     neighbour = min(NEIGHBOUR, len(made.places.fine))
@@ -135,7 +152,7 @@ def _gate(
         return float(neighbour), float(familiar.min()) - 0.4, float(familiar.min())
     apart = replace(made, fold=parts)
     hasty = replace(plan, epochs=min(plan.epochs, _STRANGE_EPOCHS))
-    _, held = _cross_fitted(apart, hasty, seed, told)
+    _, held = _cross_fitted(apart, hasty, seed, kept, "left-out", told)
     quality, _ = quality_of(shrunk(held.deviation, held.heads, own), memory.usual)
     gain = _market(made, held, memory).gains(quality, np.broadcast_to(memory.usual, quality.shape))
     low, high = best_limits(familiar, near_other_folds(made, parts, neighbour), gain)

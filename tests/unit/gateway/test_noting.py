@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -95,3 +96,14 @@ def test_what_an_unpriced_model_has_taken_is_unknown() -> None:
     record, unanswered = given_up(10.0, price_in_usd_per_mtok=None, price_out_usd_per_mtok=None)
 
     assert (record.cost_nanousd, record.output_tokens, unanswered.cost_nanousd) == (None, 5, 0)
+
+
+def test_a_record_tells_the_expected_length_beside_the_median() -> None:
+    one = ranked(endpoint("a"))
+    told = replace(one, forecast=replace(one.forecast, output_tokens=100, output_tokens_mean=140))
+    record = Record(id="r", at=1.0, route="chat")
+
+    note_decision(record, QUERY, Decision((told,), "because", "ridge", "p", "0" * 64))
+
+    assert record.decision
+    assert (record.decision[0]["output_tokens"], record.decision[0]["output_tokens_expected"]) == (100, 140)

@@ -107,6 +107,12 @@ def test_more_of_anything_never_costs_less(of: ModelCard, used: dict[str, int], 
     assert of.cost_nanousd(**grown) >= of.cost_nanousd(**used)
 
 
+@given(of=cards(), read=st.integers(0, 10**6), written=st.integers(0, 10**6))
+def test_the_rates_of_text_give_the_cost_of_a_plain_call(of: ModelCard, read: int, written: int) -> None:
+    of_read, of_written = of.text_rates(read)
+    assert ceil(Fraction(of_read * read + of_written * written, 1000)) == of.cost_nanousd(read, written)
+
+
 def test_a_unit_without_a_price_costs_what_text_of_its_direction_does() -> None:
     plain = card(price_in_usd_per_mtok=2, price_out_usd_per_mtok=8)
     written = card(price_in_usd_per_mtok=2, price_out_usd_per_mtok=8, price_cache_write_usd_per_mtok=2.5)

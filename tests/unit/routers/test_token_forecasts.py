@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from routers.inputs import FACTS, Inputs
-from routers.token_forecasts import TokenForecasts
+from routers.token_forecasts import TokenForecasts, lift
 
 
 def world(count: int, seed: int) -> tuple[Inputs, np.ndarray]:
@@ -94,3 +94,10 @@ def test_arrays_without_a_mean_are_read_as_if_it_were_the_median() -> None:
 
     assert TokenForecasts.from_arrays(kept).mean.any()
     assert not TokenForecasts.from_arrays({name: one for name, one in kept.items() if name != "tokens_mean"}).mean.any()
+
+
+def test_where_nothing_is_familiar_answers_are_at_least_ordinary_and_models_stay_as_wordy_beside_each_other() -> None:
+    letters = np.log([1.0, 2.0, 8.0])
+
+    assert np.exp(letters + lift(letters)) == pytest.approx([100, 200, 800])
+    assert lift(np.log([100.0, 300.0, 900.0])) == 0 == lift(np.array([]))

@@ -11,6 +11,7 @@ import pytest
 
 from routers.artifact import ArtifactError, read_artifact
 from routers.kinds.graph import GraphRouter
+from routers.token_forecasts import lift
 from routers.training.dataset import Dataset
 from routers.training.graph.settings import Settings
 from routers.training.graph.train import learn
@@ -76,7 +77,7 @@ def test_far_from_all_queries_every_model_is_as_usual() -> None:
 
     assert (told.trust == 0).all()
     assert np.array_equal(told.quality, np.broadcast_to(told.usual, told.quality.shape))
-    assert np.allclose(told.tokens, told.usual_tokens)
+    assert np.allclose(told.tokens, told.usual_tokens * np.exp(lift(np.log(told.usual_tokens))))
 
 
 def test_what_was_learned_from_is_trusted() -> None:

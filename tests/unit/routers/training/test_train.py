@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 from routers.artifact import read_artifact
 from routers.find import router_class
+from routers.training.dataset import Dataset
+from routers.training.device import cuda_is_there
 from routers.training.embedding_cache import cached
 from routers.training.errors import DataError
 from routers.training.train import (
@@ -117,8 +120,72 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_artifact(tmp_path:
     assert resumed.sha256 == train(DATA, Recipe(kind, 0)).sha256
 
 
+def test_the_device_is_told_in_the_artifact_and_cpu_is_what_is_taken_where_no_gpu_is() -> None:
+    made = train(DATA, Recipe("graph", 0, {**SMALL, "epochs": 1, "device": "cpu"}))
+
+    assert made.facts["device"] == "cpu"
+    assert made.sha256 == train(DATA, Recipe("graph", 0, {**SMALL, "epochs": 1})).sha256
+    assert settings_for("graph", {}, None, "cpu") == {}
+
+
+def test_a_device_that_can_not_be_used_is_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match="--device cuda: kind 'ridge' does not learn on a GPU: leave --device out"):
+        settings_for("ridge", {}, None, "cuda")
+    with pytest.raises(ValueError, match="--device 'tpu' is none of auto, cpu, cuda"):
+        settings_for("graph", {}, None, "tpu")
+    with pytest.raises(ValueError, match="setting 'device' of kind 'graph' is 'tpu': give cpu or cuda"):
+        train(DATA, Recipe("graph", 0, {"device": "tpu"}))
+
+
+@pytest.mark.skipif(cuda_is_there(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_with_the_fix() -> None:
+    with pytest.raises(ValueError, match="--device cuda: torch finds no GPU here: leave --device out"):
+        settings_for("graph", {}, None, "cuda")
+    with pytest.raises(ValueError, match="device cuda: torch finds no GPU here; give cpu"):
+        train(DATA, Recipe("graph", 0, {"device": "cuda"}))
+
+
+_KILLED_GRAPH = """
+import os, signal, sys
+from routers.training.train import Recipe, train
+from tests.unit.routers.training.judged import DATA
+from tests.unit.routers.training.test_train import SMALL
+
+def die(share, what):
+    if what == "leaving skills out" and share > 0.75:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(DATA, Recipe("graph", 0, {**SMALL, "checkpoint": sys.argv[1]}), die)
+"""
+SMALL = {"skills": 4, "nodes": 32, "hidden": 8, "epochs": 3}
+
+
+def test_a_killed_run_of_the_graph_trains_no_member_twice_and_gives_the_same_artifact(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", _KILLED_GRAPH, str(tmp_path)], cwd=ROOT, timeout=120, check=False)
+    kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+
+    resumed = train(DATA, Recipe("graph", 0, {**SMALL, "checkpoint": str(tmp_path)}))
+
+    assert killed.returncode == -signal.SIGKILL
+    assert {name.split("-")[0] for name in kept} == {"member", "left"}
+    assert kept.items() < {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}.items()
+    assert resumed.sha256 == train(DATA, Recipe("graph", 0, SMALL)).sha256
+
+
+@pytest.mark.parametrize(
+    ("data", "seed", "epochs"), [(OTHER, 0, 1), (DATA, 1, 1), (DATA, 0, 2)], ids=["other data", "seed", "settings"]
+)
+def test_another_run_of_the_graph_takes_nothing_up(tmp_path: Path, data: Dataset, seed: int, epochs: int) -> None:
+    train(DATA, Recipe("graph", 0, {**SMALL, "epochs": 1, "checkpoint": str(tmp_path)}))
+
+    recipe = Recipe("graph", seed, {**SMALL, "epochs": epochs})
+    among = train(data, replace(recipe, settings={**SMALL, "epochs": epochs, "checkpoint": str(tmp_path)}))
+
+    assert among.sha256 == train(data, recipe).sha256
+
+
 def test_kinds_that_tune_get_a_folder_for_checkpoints(tmp_path: Path) -> None:
-    for kind in ("cluster", "graphrouter", "knn", "logistic", "matrix_factorization", "ridge"):
+    for kind in ("cluster", "graph", "graphrouter", "knn", "logistic", "matrix_factorization", "ridge"):
         assert settings_for(kind, {}, tmp_path) == {"checkpoint": str(tmp_path)}
 
 

@@ -9,7 +9,7 @@ import msgspec
 from gateway.api.raw import RawRoute
 from gateway.incoming import Incoming
 from gateway.pipeline import Pipeline
-from gateway.strategies.fit import tactics_for
+from gateway.strategies.fit import experts_of, tactics_for
 from gateway.wire.chat_request import ChatEnvelope, parse_chat
 from gateway.wire.explanation import explanation
 
@@ -28,5 +28,6 @@ class ExplainRoute(RawRoute):
         incoming.record.model_requested = request.envelope.model
         route, query, decision = await self._pipeline.decide(request, incoming)
         record, plan = incoming.record, route.active.plan
-        tactics_for(plan, request, query, decision, record, pinned=bool(route.pinned))
-        return msgspec.json.encode(explanation(query, decision, record))
+        tactics = tactics_for(plan, request, query, decision, record, pinned=bool(route.pinned))
+        experts = experts_of(tactics, decision)
+        return msgspec.json.encode({**explanation(query, decision, record), "experts": experts})

@@ -13,6 +13,7 @@ from gateway.cli import (
     artifact,
     ask,
     audit,
+    batch,
     budget,
     data,
     db,
@@ -60,6 +61,7 @@ app.add_typer(data.app, name="data")
 app.command("models")(models.models)
 app.command("route")(ask.route)
 app.command("chat")(ask.chat)
+app.command("batch")(batch.batch)
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

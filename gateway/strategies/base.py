@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +140,14 @@ class Panel(Protocol):
 
     async def vectors(self, texts: Sequence[str]) -> list[npt.NDArray[np.float32]] | None:
         """Unit vectors by the gateway's embedder, each of shape [dimensions]; None where there is none."""
+
+
+@runtime_checkable
+class ChoosesExperts(Protocol):
+    """What a strategy has beside `Strategy` where each request has experts of its own."""
+
+    def experts(self, seats: Sequence[Seat], calls: int) -> list[Seat]:
+        """Who is asked first, beside each other, where so many calls may be made in all."""
 
 
 class Strategy(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.ledger.record import Record
-from gateway.strategies.base import Seat
+from gateway.strategies.base import ChoosesExperts, Seat
 from gateway.strategies.find import Plan, Tactics
 from gateway.wire.chat_request import ChatRequest
 from routers.decision import Decision, Query, Ranked
@@ -35,6 +35,13 @@ def tactics_for(
         return tactics
     record.reason = f"{record.reason} Strategy '{kind}' does not apply, since {fault}."
     return replace(tactics, strategy=None)
+
+
+def experts_of(tactics: Tactics | None, decision: Decision) -> list[str]:
+    """The models that the strategy chooses as experts for this request; none where it has no such choice."""
+    if tactics is None or not isinstance(tactics.strategy, ChoosesExperts):
+        return []
+    return [seat.card.id for seat in tactics.strategy.experts(seats_of(decision), tactics.spec.max_calls)]
 
 
 def seats_of(decision: Decision) -> tuple[Seat, ...]:

@@ -54,10 +54,13 @@ class Fuse:
             return "fewer than two models can answer this request"
         return why_not_texts(request)
 
+    def experts(self, seats: Sequence[Seat], calls: int) -> list[Seat]:
+        """See `ChoosesExperts`; one call is left for the aggregator."""
+        return best_forecast(among(seats, self._spec.models))[: min(self._spec.n, max(calls - 1, 1))]
+
     async def answer(self, panel: Panel) -> Told:
         """See `Strategy`."""
-        experts = best_forecast(among(panel.seats, self._spec.models))
-        experts = experts[: min(self._spec.n, max(panel.calls_left - 1, 1))]
+        experts = self.experts(panel.seats, panel.calls_left)
         request = as_whole(panel.request)
         ended = list[Call]()
         async with aclosing(panel.finished([Ask("expert", one, request, panel.query) for one in experts])) as calls:

@@ -277,7 +277,18 @@ def test_explain_names_the_strategy(line: Line) -> None:
 
     found = line.client.post("/v1/route", json=body).json()
 
-    assert found["strategy"] == "vote"
+    assert found["strategy"] == "vote" and found["experts"] == []
+
+
+def test_explain_names_the_experts_that_would_be_asked(line: Line, choir: Choir) -> None:
+    choir.sings(**{name: Voice([f"of {name}"]) for name in ("small", "middle", "large")})
+    body = {"model": "auto:fuse", "messages": [{"role": "user", "content": "What is it?"}]}
+
+    found = line.client.post("/v1/route", json=body).json()
+    line.ask("fuse")
+
+    assert found["experts"] == ["large", "middle"]
+    assert sorted(choir.models()[:2]) == sorted(found["experts"])
 
 
 def test_nothing_is_tried_for_learning_s_sake_where_a_strategy_answers(line: Line) -> None:

@@ -1,0 +1,176 @@
+"""P(two texts ask for one answer): a small forest and a linear model over cosine and lexical evidence, by category.
+
+All categories share one scale of probability, so one threshold means the same everywhere. It knows no stores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.cache.evidence import NAMES, evidence
+from gateway.cache.parsed import BUCKETS, Parsed, parse
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+FORMAT = 1
+NEAR = 0.05
+INPUTS = ("cosine", "margin", "crowd", *NAMES)
+_ALWAYS_DIFFERENT = (
+    "numbers_order",
+    "persons_swapped",
+)
+
+
+class VerifierError(ValueError):
+    """A model file that this version can't read, in words for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What training yields. Trees are laid end to end; a leaf points to itself.
+
+    `linear` [categories + 1, inputs + 1] ends in the intercepts, `scale` [categories + 1, 3] gives the last step's
+    intercept and the weights of forest and linear score; the last row of both serves a category that is not known.
+    """
+
+    categories: tuple[str, ...]
+    embedder: str
+    rarity: Floats
+    roots: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int16]
+    threshold: Floats
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    value: Floats
+    base: float
+    depth: int
+    linear: Floats
+    scale: Floats
+
+    def save(self, path: Path) -> None:
+        """Write one npz file without pickles."""
+        told = {
+            "format": FORMAT,
+            "categories": self.categories,
+            "embedder": self.embedder,
+            "inputs": INPUTS,
+            "base": self.base,
+            "depth": self.depth,
+        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(path, told=np.array(json.dumps(told)), allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; `VerifierError` for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                told = json.loads(str(file["told"]))
+                arrays = {name: file[name] for name in _ARRAYS}
+        except (OSError, ValueError, KeyError) as error:
+            raise VerifierError(f"{path} is no verifier: {error}") from error
+        if told.get("format") != FORMAT or tuple(told.get("inputs", ())) != INPUTS:
+            raise VerifierError(f"{path} was made for other evidence than this version gathers: calibrate again")
+        return cls(
+            categories=tuple(told["categories"]),
+            embedder=told["embedder"],
+            base=float(told["base"]),
+            depth=int(told["depth"]),
+            **arrays,
+        )
+
+
+_ARRAYS = ("rarity", "roots", "feature", "threshold", "left", "right", "value", "linear", "scale")
+
+
+class Verifier:
+    """Scores candidates for a query. Pure: equal arguments, equal probabilities."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._rarity: list[float] = model.rarity.tolist()
+        self._place = {name: place for place, name in enumerate(model.categories)}
+        if len(self._rarity) != BUCKETS:
+            raise VerifierError(f"a verifier needs {BUCKETS} rarities, not {len(self._rarity)}")
+
+    def parse(self, text: str) -> Parsed:
+        """A text's evidence, to be kept with its entry."""
+        return parse(text, self._rarity)
+
+    def probabilities(
+        self,
+        query: Parsed,
+        category: str,
+        candidates: Sequence[tuple[Parsed, str]],
+        cosines: Floats,
+    ) -> Doubles:
+        """P(same answer) of each candidate, shape [candidates]: the smaller one of its own and the query's category.
+
+        `cosines` [candidates], largest first, are all that the search found: their spread is evidence too.
+        """
+        rows = inputs(query, [candidate for candidate, _ in candidates], cosines)
+        unknown = len(self._place)
+        ours = np.full(len(rows), self._place.get(category, unknown))
+        theirs = np.array([self._place.get(of, unknown) for _, of in candidates], dtype=np.intp)
+        found = self.score(rows, ours)
+        if (ours != theirs).any():
+            found = np.minimum(found, self.score(rows, theirs))
+        return np.where(vetoed(rows), 0.0, found)
+
+    def score(self, rows: Floats, places: npt.NDArray[np.intp]) -> Doubles:
+        """Probabilities of rows of inputs [rows, INPUTS] under these categories (places; the last is any other)."""
+        model = self.model
+        forest = forest_score(model, with_category(rows, places, len(model.categories)))
+        linear = (model.linear[places, :-1] * rows).sum(axis=1) + model.linear[places, -1]
+        scale = model.scale[places]
+        logit = scale[:, 0] + scale[:, 1] * forest + scale[:, 2] * linear
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))), dtype=np.float64)
+
+
+def inputs(query: Parsed, candidates: Sequence[Parsed], cosines: Floats) -> Floats:
+    """The model's inputs [candidates, INPUTS]: cosine, margin to the best other one, how many are near, evidence."""
+    rows = np.empty((len(candidates), len(INPUTS)), dtype=np.float32)
+    if not len(candidates):
+        return rows
+    rows[:, 0] = cosines
+    rows[:, 1] = cosines - cosines[0]
+    rows[0, 1] = cosines[0] - (cosines[1] if len(cosines) > 1 else 0.5)
+    rows[:, 2] = (cosines[None, :] >= cosines[:, None] - NEAR).sum(axis=1)
+    for place, candidate in enumerate(candidates):
+        rows[place, 3:] = evidence(query, candidate)
+    return rows
+
+
+def with_category(rows: Floats, places: npt.NDArray[np.intp], count: int) -> Floats:
+    """The forest's inputs: one column for each category in front of the inputs (all 0 where it is not known)."""
+    told = np.zeros((len(rows), count + 1), dtype=np.float32)
+    told[np.arange(len(rows)), places] = 1.0
+    return np.concatenate([told[:, :count], rows], axis=1)
+
+
+def forest_score(model: Model, rows: Floats) -> Doubles:
+    """The forest's log odds [rows]: all trees of all rows go down one level at a time."""
+    count, width = rows.shape
+    flat = rows.ravel()
+    first = np.repeat(np.arange(count, dtype=np.intp) * width, len(model.roots))
+    at = np.tile(model.roots, count)
+    for _ in range(model.depth):
+        goes_left = flat.take(first + model.feature.take(at)) <= model.threshold.take(at)
+        at = np.where(goes_left, model.left.take(at), model.right.take(at))
+    leaves = model.value.take(at).reshape(count, len(model.roots))
+    return np.asarray(leaves.sum(axis=1, dtype=np.float64) + model.base, dtype=np.float64)
+
+
+_VETOES = tuple(INPUTS.index(name) for name in _ALWAYS_DIFFERENT)
+
+
+def vetoed(rows: Floats) -> npt.NDArray[np.bool_]:
+    """Candidates that no score may rescue [rows]."""
+    return np.asarray((rows[:, _VETOES] > 0).any(axis=1), dtype=np.bool_)

@@ -1,0 +1,68 @@
+"""`fingerpost cache calibrate`: train the cache's verifier on a labelled stream and certify its thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cache.calibrate import Calibrated, Goal, calibrate, told_of
+from gateway.cache.config import write
+from gateway.cache.learner import Stream
+from gateway.cache.replay import read_stream
+from gateway.cli.outcomes import bars, reader
+from gateway.cli.output import fail, print_json, print_table, settings_or_fail
+
+COLUMNS = ("category", "threshold", "requests", "hits", "hit %", "wrong", "wrong %", "bound %")
+
+
+def calibrate_stream(
+    stream: Annotated[Path, typer.Option(help="JSON Lines with id, query, category and answer_id.")],
+    alpha: Annotated[float, typer.Option(help="The share of hits that may be wrong.", min=0.0001, max=0.5)],
+    out: Annotated[Path, typer.Option(help="The configuration; its model lies beside it with the suffix npz.")],
+    also: Annotated[
+        list[Path] | None, typer.Option(help="More labelled rows to learn from; they certify nothing.")
+    ] = None,
+    of_requests: Annotated[bool, typer.Option(help="Alpha is a share of requests instead.")] = False,
+    each: Annotated[bool, typer.Option(help="Certify every category by itself, not all together.")] = False,
+    estimate: Annotated[bool, typer.Option(help="Hold what was observed against alpha, not its bound.")] = False,
+    seed: Annotated[int, typer.Option(help="Same stream and seed, same configuration.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Choose the loosest thresholds whose 95 % bound on wrong hits is at most alpha; exact hits only where none is."""
+    if out.suffix == ".npz":
+        fail("--out names the configuration: give it the suffix json")
+    settings = settings_or_fail()
+    goal = Goal(alpha, of_requests=of_requests, each=each, certain=not estimate, seed=seed)
+    try:
+        files = [read_stream(file) for file in (stream, *(also or ()))]
+        with bars() as watch:
+            read = reader(settings, watch)
+            first, *others = (Stream(rows, read.embed([row.query for row in rows])) for rows in files)
+            made = calibrate(first, others, read.embedder, goal, lambda what, share: watch(what, share, ""))
+    except ValueError as error:
+        fail(str(error))
+    write(out, made.model, made.thresholds, told_of(made, goal))
+    if as_json:
+        print_json([dict(zip(COLUMNS, row, strict=True)) for row in _shown(made)])
+    else:
+        print_table(COLUMNS, _shown(made))
+    if all(one.threshold is None for one in made.certificates.values()):
+        print("Nothing is certified: exact hits only.")
+
+
+def _shown(made: Calibrated) -> list[tuple[object, ...]]:
+    return [
+        (
+            name,
+            "exact only" if one.threshold is None else f"{one.threshold:g}",
+            one.tally.requests,
+            one.tally.hits,
+            f"{100 * one.tally.hits / max(1, one.tally.requests):.2f}",
+            one.tally.wrong,
+            f"{100 * one.tally.wrong / max(1, one.tally.hits):.2f}",
+            f"{100 * one.bound:.2f}",
+        )
+        for name, one in made.certificates.items()
+    ]

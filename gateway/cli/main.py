@@ -15,6 +15,7 @@ from gateway.cli import (
     audit,
     batch,
     budget,
+    cache,
     data,
     db,
     doctor,
@@ -58,6 +59,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.command("models")(models.models)
 app.command("route")(ask.route)
 app.command("chat")(ask.chat)

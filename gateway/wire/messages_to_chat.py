@@ -19,7 +19,7 @@ Chat = dict[str, Any]
 
 UNTITLED = "document.pdf"
 # Fields that are their own words in chat, with no change of value.
-_SAME = ("model", "stream", "temperature", "top_p", "top_k", "thinking", "cache_control", "models")
+_SAME = ("model", "stream", "temperature", "top_p", "top_k", "thinking", "cache_control", "models", "cache")
 _TIERS = {"auto": "auto", "standard_only": "default"}
 _THINKING = ("enabled", "adaptive", "disabled")
 _TRANSLATED = {

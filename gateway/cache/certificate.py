@@ -1,13 +1,11 @@
-"""Exact upper bounds for shares of errors, and the loosest setting of a grid that they allow.
-
-Counts in, bounds out; it knows no cache.
-"""
+"""The loosest setting of a grid that exact upper bounds for shares of errors allow. Counts in; it knows no cache."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from routers.training.risk import share_bound
 
 DELTA = 0.05
 
@@ -39,22 +37,6 @@ class Certificate:
 NOTHING = Certificate(None, 0.0, DELTA, 0, Tally(), 1.0)
 
 
-def upper_bound(wrong: int, trials: int, delta: float) -> float:
-    """Clopper and Pearson's (1934) one-sided upper bound of a binomial share: too low with probability <= delta."""
-    if not 0 <= wrong <= trials:
-        raise ValueError(f"{wrong} of {trials}")
-    if trials in (0, wrong):
-        return 1.0
-    low, high = wrong / trials, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _at_most(wrong, trials, middle) > delta:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
 def certify(
     by_threshold: Mapping[float, Tally],
     alpha: float,
@@ -72,20 +54,7 @@ def certify(
     best = Certificate(None, alpha, delta, len(by_threshold), Tally(), 1.0)
     for threshold, tally in by_threshold.items():
         trials = tally.requests if of_requests else tally.hits
-        bound = upper_bound(tally.wrong, trials, each) if certain else tally.wrong / max(1, trials)
+        bound = share_bound(tally.wrong, trials, each) if certain else tally.wrong / max(1, trials)
         if bound <= alpha and tally.hits > best.tally.hits:
             best = Certificate(threshold, alpha, delta, len(by_threshold), tally, bound)
     return best
-
-
-def _at_most(count: int, trials: int, share: float) -> float:
-    """P(X <= count) of a binomial, summed from the largest term down so that nothing overflows."""
-    if share <= 0.0 or share >= 1.0:
-        return 1.0 if share <= 0.0 or count >= trials else 0.0
-    log_share, log_rest = math.log(share), math.log1p(-share)
-    top = math.lgamma(trials + 1)
-    terms = (
-        top - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * log_share + (trials - k) * log_rest
-        for k in range(count + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, terms)))

@@ -22,6 +22,7 @@ from routers.training.same_answer import Pairs, Plan, fit
 
 Groups = npt.NDArray[np.intp]
 Near = tuple[int, Groups, Vector]
+Names = tuple[str, ...]
 NEAR_IDENTICAL = 0.9
 _BLOCK = 1000
 _SLOT = re.compile(r"\"[^\"]*\"|\b[A-Z][A-Z. ]+\b|\d+")
@@ -66,7 +67,7 @@ class Learner:
         near = _near(streams)
         self._ours = np.array([row for row, found, _ in near for _ in found], dtype=np.intp)
         self._theirs = np.array([other for _, found, _ in near for other in found], dtype=np.intp)
-        self._pairs = _pairs(rows, self.asked, near, self._names)
+        self._pairs = _pairs(rows, self.asked, near, (self._ours, self._theirs), self._names)
         close = self._pairs.inputs[:, 0] >= NEAR_IDENTICAL
         self.groups = joined(rows, self._ours[close], self._theirs[close])
 
@@ -89,11 +90,12 @@ def _near(streams: Sequence[Stream]) -> list[Near]:
     return found
 
 
-def _pairs(rows: Sequence[StreamRow], asked: Sequence[Entry], near: Sequence[Near], names: Sequence[str]) -> Pairs:
+def _pairs(
+    rows: Sequence[StreamRow], asked: Sequence[Entry], near: Sequence[Near], places: tuple[Groups, Groups], names: Names
+) -> Pairs:
     parsed = [one.parsed for one in asked]
     made = [inputs(parsed[row], [parsed[other] for other in found], cosines) for row, found, cosines in near]
-    ours = np.array([row for row, found, _ in near for _ in found], dtype=np.intp)
-    theirs = np.array([other for _, found, _ in near for other in found], dtype=np.intp)
+    ours, theirs = places
     category = np.array([names.index(row.category) for row in rows], dtype=np.intp)
     answers = np.unique([row.answer_id for row in rows], return_inverse=True)[1]
     empty = np.empty((0, len(INPUTS)), dtype=np.float32)

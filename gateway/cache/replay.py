@@ -29,7 +29,6 @@ class StreamRow:
     query: str
     category: str
     answer_id: str
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def read_stream(path: Path) -> list[StreamRow]:
 def _row(line: str, place: str) -> StreamRow:
     try:
         told: Any = json.loads(line)
-        row = StreamRow(told["id"], told["query"], told["category"], told["answer_id"], str(told.get("source", "")))
+        row = StreamRow(told["id"], told["query"], told["category"], told["answer_id"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StreamError(f"{place}: no row with id, query, category and answer_id ({error!r})") from error
     if not isinstance(row.id, int) or not all(isinstance(one, str) for one in (row.query, row.category, row.answer_id)):

@@ -73,6 +73,15 @@ def normal_bound(loss: Doubles, tolerated: float, delta: float, horizon: int | N
     return bool(loss.mean() + norm.isf(delta) * loss.std(ddof=1) * np.sqrt(share) <= tolerated)
 
 
+def share_bound(wrong: int, trials: int, delta: float) -> float:
+    """Clopper and Pearson's (1934) one-sided upper bound of a binomial share: too low with probability <= delta."""
+    from scipy.stats import beta
+
+    if not 0 <= wrong <= trials:
+        raise ValueError(f"{wrong} of {trials}")
+    return float(beta.isf(delta, wrong + 1, trials - wrong)) if wrong < trials else 1.0
+
+
 def exact_bound(loss: Doubles, tolerated: float, delta: float, horizon: int | None = None) -> bool:
     """Exact for scores of 0 and 1, whose losses are -1, 0 and 1; `betting_bound` for all others.
 
@@ -97,7 +106,7 @@ def _exact(count: int, unequal: int, total: int, tolerated: float, delta: float)
     from scipy.stats import beta, binom
 
     gamma = _NUISANCE * delta
-    high = float(beta.isf(gamma / 2, unequal + 1, count - unequal)) if unequal < count else 1.0
+    high = share_bound(unequal, count, gamma / 2)
     low = float(beta.ppf(gamma / 2, unequal, count - unequal + 1)) if unequal else 0.0
     if high <= tolerated:
         return True

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gateway.cache.certificate import Tally, certify, upper_bound
+from gateway.cache.certificate import Tally, certify
+from routers.training.risk import share_bound
 
 
 @pytest.mark.parametrize(
@@ -11,13 +12,13 @@ from gateway.cache.certificate import Tally, certify, upper_bound
     [(0, 300, 0.05, 0.009936), (3, 100, 0.05, 0.075706), (0, 10, 0.01, 0.369043), (5, 5, 0.05, 1.0), (0, 0, 0.05, 1.0)],
 )
 def test_the_bound_is_clopper_and_pearsons(wrong: int, trials: int, delta: float, bound: float) -> None:
-    assert upper_bound(wrong, trials, delta) == pytest.approx(bound, abs=1e-5)
+    assert share_bound(wrong, trials, delta) == pytest.approx(bound, abs=1e-5)
 
 
 def test_the_bound_fails_no_oftener_than_it_says() -> None:
     drawn = np.random.default_rng(0).binomial(400, 0.05, size=2000).tolist()
 
-    missed = sum(1 for wrong in drawn if upper_bound(wrong, 400, 0.05) < 0.05)
+    missed = sum(1 for wrong in drawn if share_bound(wrong, 400, 0.05) < 0.05)
 
     assert missed / 2000 <= 0.06
 
@@ -28,7 +29,7 @@ def test_the_loosest_setting_that_the_bound_allows_is_taken() -> None:
     made = certify(grid, 0.05)
 
     assert made.threshold == 0.9
-    assert made.bound == pytest.approx(upper_bound(12, 800, 0.05 / 3))
+    assert made.bound == pytest.approx(share_bound(12, 800, 0.05 / 3))
 
 
 def test_without_enough_evidence_nothing_is_certified() -> None:
@@ -44,4 +45,4 @@ def test_wrong_hits_may_be_counted_against_requests() -> None:
 
 def test_more_wrong_than_trials_is_an_error() -> None:
     with pytest.raises(ValueError, match="3 of 2"):
-        upper_bound(3, 2, 0.05)
+        share_bound(3, 2, 0.05)

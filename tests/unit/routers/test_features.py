@@ -142,9 +142,13 @@ RUNS = [
 
 
 def seconds(work: Callable[[], object]) -> float:
-    began = process_time()
-    work()
-    return process_time() - began
+    """Of CPU, the least of three tries: a busy machine slows some."""
+    took_s = []
+    for _ in range(3):
+        began = process_time()
+        work()
+        took_s.append(process_time() - began)
+    return min(took_s)
 
 
 @pytest.mark.parametrize("run", RUNS)

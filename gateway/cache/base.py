@@ -130,7 +130,7 @@ class Store(Protocol):
     async def exact(self, tenant: str, exact: str) -> Stored | None:
         """The newest answer of this exact fingerprint."""
 
-    async def get(self, tenant: str, id: str) -> Stored | None:
+    async def get(self, tenant: str, answer_id: str) -> Stored | None:
         """The answer of this id."""
 
     async def put(self, stored: Stored, quota: Quota) -> bool:

@@ -18,8 +18,8 @@ class Stored:
 
     `id`, `partition` and `exact` are hex digits (see `identity`), `tenant` is "kind:id". `text` and `vector` (float32,
     unit length, by `embedder`) are set where paraphrases may find it; both are empty where exact repeats only may.
-    `body` is a chat completion with its usage. Times are Unix seconds. Tokens and cost are what the answer took when
-    it was made, so what a hit saves.
+    `category` is the policy's, `topic` what the verifier takes the question for. `body` is a chat completion with its
+    usage. Times are Unix seconds. Tokens and cost are what the answer took when it was made, so what a hit saves.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Stored:
     tags: tuple[str, ...] = ()
     end_user: str | None = None
     text: str = ""
+    topic: str = ""
     vector: Vector | None = None
     embedder: str = ""
 
@@ -47,7 +48,7 @@ class Stored:
         if self.vector is None:
             return None
         return Known(
-            self.id, self.tenant, self.partition, self.category, self.text, self.vector, self.embedder, self.expires_s
+            self.id, self.tenant, self.partition, self.topic, self.text, self.vector, self.embedder, self.expires_s
         )
 
 
@@ -58,7 +59,7 @@ class Known:
     id: str
     tenant: str
     partition: str
-    category: str
+    topic: str
     text: str
     vector: Vector
     embedder: str

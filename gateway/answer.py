@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.admission.base import Lease
+from gateway.cache.cache import Keeping
 from gateway.dispatch.dispatch import Opened
 from gateway.ledger.record import Record
 from policies.schema import Policy
@@ -28,7 +29,8 @@ class Whole(Protocol):
 
 @dataclass(slots=True)
 class Answer:
-    """One call's reply; `whole` where a strategy makes the request's answer of several."""
+    """One call's reply; `whole` where a strategy makes the request's answer of several, `keeping` where the cache takes
+    it. `length_is_own`: it ends at a length only where the request itself says so."""
 
     opened: Opened
     lease: Lease
@@ -38,3 +40,5 @@ class Answer:
     policy: Policy
     choices: int
     whole: Whole | None = None
+    keeping: Keeping | None = None
+    length_is_own: bool = False

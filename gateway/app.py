@@ -13,8 +13,9 @@ from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from gateway.api import feedback, health, models, responses
+from gateway.api import cache, feedback, health, models, responses
 from gateway.api.admin import audit, budgets, keys, limits, organisations, policy, requests, teams
+from gateway.api.admin import cache as admin_cache
 from gateway.api.openapi import describe_raw_routes
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
 from gateway.build import build
@@ -98,8 +99,8 @@ def front(gateway: Gateway) -> Front:
         swagger_ui_parameters={"validatorUrl": None},  # or else it sends the document's address to a public server
     )
     app.state.gateway = gateway
-    public = (models, responses, feedback, health)
-    for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests):
+    public = (models, responses, feedback, cache, health)
+    for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests, admin_cache):
         app.include_router(module.router)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -32,6 +32,13 @@ from gateway.api.raw import RawRoute
 from gateway.api.rerank import RerankRoute
 from gateway.api.responses import ResponsesRoute
 from gateway.api.route import ExplainRoute
+from gateway.cache.cache import Cache
+from gateway.cache.config import SHIPPED
+from gateway.cache.identity import Sharing
+from gateway.cache.memory_store import MemoryStore
+from gateway.cache.redis_store import RedisStore
+from gateway.cache.topics import likeness
+from gateway.delivery import Delivery
 from gateway.dispatch.breaker import State
 from gateway.dispatch.dispatch import Dispatcher
 from gateway.dispatch.fleet import Fleet, gather
@@ -130,7 +137,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     settings, engine, stores, fleet = ground.settings, ground.engine, ground.stores, ground.fleet
     sources = PolicySources(settings, versions := PolicyVersions(engine))
     embedding = Embedding(ground.local.embedder, settings.embed_timeout_s)
-    paces = Paces(ground.gauges, 1 / settings.workers)
+    paces, cache = Paces(ground.gauges, 1 / settings.workers), _cache(ground, embedding)
     policies = PolicyStore(fleet, sources.from_all, Artifacts((settings.artifact_folder,), lambda: embedding.id))
     keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
@@ -146,13 +153,13 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         health=ground.health,
         admission=admission,
         estimates=estimates,
-        ledger=ground.ledger,
-        observer=observer,
+        delivery=Delivery(health=ground.health, estimates=estimates, ledger=ground.ledger, observer=observer),
         paces=paces,
         purse=purse,
+        cache=cache,
         rng=rng,
     )
-    news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, ground.environment)
+    news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, cache, ground.environment)
     shared = SharedHealth(ground.health, RedisSharedState(ground.link), monotonic) if ground.link is not None else None
     return Gateway(
         settings=settings,
@@ -177,6 +184,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         lines=lines,
         tracer=tracer,
         pipeline=pipeline,
+        cache=cache,
         learning=Lessons(BanditStore(engine), purse, policies.all),
         embedding=embedding,
         paces=paces,
@@ -230,6 +238,25 @@ def _admission(ground: Ground, rulebook: Rulebook, webhooks: Webhooks) -> Gauged
         on_expired=lambda expired: ground.ledger.put(charged(expired, time())),
         alerts=webhooks,
         rounds=Rounds.of(ground.settings.lease_s),
+    )
+
+
+def _cache(ground: Ground, embedding: Embedding) -> Cache:
+    """Where answers are cached; it has a connection of its own to Redis."""
+    settings = ground.settings
+    finder, topics = likeness(SHIPPED)
+    link, store = None, None
+    if settings.cache_store == "redis" or (settings.cache_store == "auto" and settings.redis_url):
+        link = RedisLink(settings.redis_url, settings.cache_timeout_s)
+        store = RedisStore(link, settings.redis_url, finder)
+    return Cache(
+        store=store or (None if settings.cache_store == "off" else MemoryStore(finder)),
+        link=link,
+        finder=finder,
+        topics=topics,
+        embedding=embedding,
+        sharing=Sharing(settings.cache_sharing),
+        room=(settings.cache_max_entries, settings.cache_max_bytes),
     )
 
 

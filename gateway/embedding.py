@@ -40,7 +40,12 @@ class Embedding:
         self._clock = clock
         self._failures = 0
         self._paused_until = 0.0
-        self.id = ""
+        self.facts: EmbedderFacts | None = None
+
+    @property
+    def id(self) -> str:
+        """Names the embedder and its version; empty until it is loaded."""
+        return "" if self.facts is None else self.facts.id
 
     @property
     def is_failing(self) -> bool:
@@ -48,11 +53,11 @@ class Embedding:
         return self._failures >= FAILURES_TO_PAUSE
 
     async def warm(self) -> None:
-        """Load the embedder, so that `id` is known; where that fails, requests go on without it."""
+        """Load the embedder, so that its `facts` are known; where that fails, requests go on without it."""
         if self._worker is None:
             return
         try:
-            self.id = (await self._worker.warm()).id
+            self.facts = await self._worker.warm()
         except EmbedderError as error:
             log.warning("embedder: it can't be loaded (%s)", error)
 
@@ -63,7 +68,7 @@ class Embedding:
         try:
             async with asyncio.timeout(self._timeout_s):
                 vectors = await self._worker.embed([text])
-                self.id = self.id or (await self._worker.warm()).id
+                self.facts = self.facts or await self._worker.warm()
         except EmbedderBusy:
             return None
         except (TimeoutError, EmbedderError) as error:

@@ -154,6 +154,12 @@ class RefusedUpstream(GatewayError):
         return self._detail
 
 
+class NotCached(GatewayError):
+    """The request wants a cached answer and no other (RFC 9111, 5.2.1.7)."""
+
+    status, code, kind = 504, "not_cached", "invalid_request_error"
+
+
 class UpstreamError(GatewayError):
     """Something failed behind the gateway; another endpoint may do better."""
 

@@ -31,6 +31,8 @@ class Metrics:
         self._fallbacks = self._counter(
             "fallbacks", "Calls that failed before their first byte.", ("endpoint", "outcome")
         )
+        self._cache = self._counter("cache", "Requests that the cache had to do with.", ("result", "category"))
+        self._saved = self._counter("cache_saved_usd", "What cached answers had cost in US dollars.", ())
         self._total = self._histogram("request_seconds", "Admission to last byte.", ("route",), _SECONDS)
         self._first = self._histogram("first_byte_seconds", "Admission to first byte.", ("route",), _SECONDS)
         self._embed = self._histogram("embedding_seconds", "Time spent waiting for an embedding.", (), _STAGE_SECONDS)
@@ -56,6 +58,9 @@ class Metrics:
             self._embed.observe(record.embed_ms / 1000)
         if record.route_ms is not None:
             self._decide.observe(record.route_ms / 1000)
+        if record.cache_status != "off":
+            self._cache.labels(record.cache_status, record.category or "").inc()
+            self._saved.inc((record.saved_nanousd or 0) / 1e9)
         for part in record.children or (record,):
             if part.model and part.input_tokens is not None:
                 tokens_in, tokens_out, cost = self._spent.get(part.model) or self._spent_of(part.model)

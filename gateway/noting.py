@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.admission.gauges import Expired
+from gateway.cache.asked import Hit
 from gateway.dispatch.dispatch import PINNED, Opened
 from gateway.ledger.record import Record
+from policies.schema import CacheMode
 from routers.decision import Decision, Forecast, Query, Ranked
 
 
@@ -100,6 +102,32 @@ def charged(expired: Expired, at: float) -> Record:
         cost_nanousd=expired.cost_nanousd,
         usage_estimated=True,
     )
+
+
+def note_hit(record: Record, hit: Hit) -> None:
+    """A cached answer: no model was called, so that no tokens and no cost are this request's."""
+    record.status, record.error_code = 200, None
+    record.model = hit.stored.model
+    record.cache_status, record.cache_id = f"hit-{hit.kind}", hit.stored.id
+    record.cache_score = round(hit.probability, 4)
+    record.category = hit.stored.category
+    record.cost_nanousd, record.saved_nanousd = 0, hit.stored.cost_nanousd
+    alike = "" if hit.kind is CacheMode.EXACT else f", with probability {hit.probability:.3f}"
+    record.reason = f"The same was asked {hit.age_s:.0f} s ago{alike}."
+
+
+def hit_headers(record: Record, hit: Hit) -> list[tuple[bytes, bytes]]:
+    """What a client is told beside a cached answer."""
+    pairs = [
+        ("x-fingerpost-model", hit.stored.model),
+        ("x-fingerpost-policy", record.policy or ""),
+        ("x-fingerpost-cache", record.cache_status),
+        ("x-fingerpost-cache-id", hit.stored.id),
+        ("x-fingerpost-cache-score", f"{hit.probability:.4f}"),
+        ("x-fingerpost-cost", "0.000000000"),
+        ("age", f"{hit.age_s:.0f}"),
+    ]
+    return [(name.encode(), value.encode("latin-1", "replace")) for name, value in pairs]
 
 
 def answer_headers(record: Record, opened: Opened) -> list[tuple[bytes, bytes]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -15,6 +14,11 @@ import numpy as np
 from gateway.admission.base import Admission
 from gateway.admission.estimates import Estimates
 from gateway.answer import Answer
+from gateway.cache import replayed
+from gateway.cache.asked import Asked, Hit
+from gateway.cache.cache import Cache, Keeping
+from gateway.cache.control import without_control
+from gateway.delivery import Delivery, ms_since
 from gateway.describe import describe
 from gateway.dispatch.dispatch import Call, Dispatcher
 from gateway.dispatch.effort import EffortRule
@@ -22,24 +26,29 @@ from gateway.dispatch.eligible import eligible
 from gateway.dispatch.health import Health
 from gateway.dispatch.stickiness import session_of
 from gateway.embedding import Embedding
-from gateway.errors import BudgetExceeded, GatewayError, NoEndpoint, UnsupportedCapability, UpstreamError
+from gateway.errors import BudgetExceeded, GatewayError, NoEndpoint, NotCached, UnsupportedCapability
 from gateway.incoming import Incoming
-from gateway.ledger.base import Ledger
 from gateway.ledger.record import Record
 from gateway.lifecycle.purse import Purse
 from gateway.meaning import Meanings, Route
-from gateway.noting import answer_headers, note_decision, note_target, note_unanswered, note_usage, strategy_headers
-from gateway.observe import Observer
+from gateway.noting import (
+    answer_headers,
+    hit_headers,
+    note_decision,
+    note_hit,
+    note_target,
+    note_unanswered,
+    strategy_headers,
+)
 from gateway.pacing import Paces
 from gateway.providers.base import Target
-from gateway.spending import Spending
 from gateway.strategies.base import NobodyAnswered, Strategy
 from gateway.strategies.find import Tactics
 from gateway.strategies.fit import tactics_for
 from gateway.strategies.sitting import Means, Sitting
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.chat_resaid import as_stream
-from gateway.wire.reply import CLIENT_LEFT, OneFrame, Reply
+from gateway.wire.reply import Held, OneFrame, Reply
 from policies.schema import Policy
 from routers.choose import choose
 from routers.decision import Decision, Query, Ranked
@@ -50,7 +59,7 @@ __all__ = ["Answer", "Pipeline"]
 
 
 class Pipeline:
-    """The straight line: describe, embed, filter, forecast, choose, reserve, dispatch, meter, settle, log."""
+    """The straight line: describe, embed, cache, filter, forecast, choose, reserve, dispatch, meter, settle, log."""
 
     def __init__(
         self,
@@ -61,10 +70,10 @@ class Pipeline:
         health: Health,
         admission: Admission,
         estimates: Estimates,
-        ledger: Ledger,
-        observer: Observer,
+        delivery: Delivery,
         paces: Paces,
         purse: Purse,
+        cache: Cache,
         rng: random.Random,
     ) -> None:
         self._meanings = meanings
@@ -73,10 +82,10 @@ class Pipeline:
         self._health = health
         self._admission = admission
         self._estimates = estimates
-        self._ledger = ledger
-        self._observer = observer
+        self._delivery = delivery
         self._paces = paces
         self._purse = purse
+        self._cache = cache
         self._rng = rng
 
     async def chat(self, request: ChatRequest, incoming: Incoming) -> Reply:
@@ -88,12 +97,60 @@ class Pipeline:
         record.model_requested, record.stream = request.envelope.model, request.stream
         record.end_user, record.tags = request.envelope.user, list(incoming.tags) or None
         self._admission.precheck(caller)
-        route, query, decision = await self.decide(request, incoming)
+        route = self._route(request, incoming)
+        asked = self._cache.asked(request, caller, route, incoming.text(b"cache-control"))
+        request = without_control(request)
+        if asked is None:
+            query, decision = await self._decided(request, incoming, route)
+            with self._purse.trying(decision, record):
+                return await self._answered(request, incoming, route, query, decision)
+        try:
+            return await self._cached(request, incoming, route, asked)
+        except BaseException:
+            asked.land()
+            raise
+
+    async def _cached(self, request: ChatRequest, incoming: Incoming, route: Route, asked: Asked) -> Reply:
+        """From the cache where it has the answer; else the answer is kept for the next one who asks."""
+        record = incoming.record
+        hit = await self._cache.repeat(asked)
+        if hit is None:
+            query = await self._understood(request, route, record, for_cache=asked.needs_embedding)
+            hit = await self._cache.like(asked, query)
+        if hit is not None:
+            asked.land(hit.stored)
+            self._cache.used(hit)
+            return self._again(request, incoming, route.active.policy, hit)
+        record.cache_status = asked.status
+        if asked.control.only_if_cached:
+            raise NotCached("'cache-control: only-if-cached' asks for a cached answer; there is none.")
+        decision = self._decision(request, incoming, route, query)
+        keeping = self._cache.keeping(asked, query)
         with self._purse.trying(decision, record):
-            return await self._answered(request, incoming, route, query, decision)
+            return await self._answered(request, incoming, route, query, decision, keeping)
+
+    def _again(self, request: ChatRequest, incoming: Incoming, policy: Policy, hit: Hit) -> Reply:
+        """An answer that was given before: nothing is reserved and nothing is called."""
+        record = incoming.record
+        note_hit(record, hit)
+        if policy.log.prompts:
+            record.prompt = bytes(request.fields["messages"]).decode(errors="replace")
+            record.answer = hit.stored.body.decode(errors="replace")
+        record.first_byte_ms = ms_since(incoming.started)
+        self._delivery.logged(record, incoming.started)
+        body, headers = hit.stored.body, hit_headers(record, hit)
+        if request.stream:
+            return Reply(Held(replayed.frames(body, request.wants_usage)), stream=True, headers=headers)
+        return Reply(OneFrame(replayed.body(body)), stream=False, headers=headers)
 
     async def _answered(
-        self, request: ChatRequest, incoming: Incoming, route: Route, query: Query, decision: Decision
+        self,
+        request: ChatRequest,
+        incoming: Incoming,
+        route: Route,
+        query: Query,
+        decision: Decision,
+        keeping: Keeping | None = None,
     ) -> Reply:
         """By one call or by the policy's strategy, as was decided."""
         record, policy = incoming.record, route.active.policy
@@ -103,15 +160,16 @@ class Pipeline:
         tactics = tactics_for(route.active.plan, request, query, decision, record, pinned=bool(route.pinned))
         if tactics is not None and tactics.strategy is not None:
             sitting = self._sitting(tactics, request, incoming, query, decision, policy, deadline)
-            return await self._by_strategy(tactics.strategy, sitting, incoming, policy)
+            return await self._by_strategy(tactics.strategy, sitting, incoming, policy, keeping)
         effort = tactics.effort if tactics is not None else None
         answer = await self._opened(request, incoming, query, decision.ranking, policy, deadline, effort)
-        record.first_byte_ms = _ms_since(incoming.started)
+        answer.keeping = keeping
+        record.first_byte_ms = ms_since(incoming.started)
         opened = answer.opened
         headers = [*answer_headers(record, opened), *answer.lease.headers]
         if opened.reply.stream:
-            return Reply(self._frames(answer), stream=True, dialect=opened.reply.dialect, headers=headers)
-        whole = OneFrame(await self._finished(answer))
+            return Reply(self._delivery.frames(answer), stream=True, dialect=opened.reply.dialect, headers=headers)
+        whole = OneFrame(await self._delivery.whole(answer))
         return Reply(whole, stream=False, dialect=opened.reply.dialect, headers=headers)
 
     def _sitting(
@@ -130,14 +188,16 @@ class Pipeline:
         session = incoming.record.session
         means = Means(
             open=partial(self._opened, policy=policy, deadline=deadline, effort=tactics.effort),
-            settle=self._settle,
+            settle=self._delivery.settle,
             balance=lambda order: self._dispatcher.order(replace(decision, ranking=tuple(order)), policy, session),
             embed=self._embedding.of,
             deadline=deadline,
         )
         return Sitting(tactics.spec, policy, request, incoming, query, decision, means)
 
-    async def _by_strategy(self, strategy: Strategy, sitting: Sitting, incoming: Incoming, policy: Policy) -> Reply:
+    async def _by_strategy(
+        self, strategy: Strategy, sitting: Sitting, incoming: Incoming, policy: Policy, keeping: Keeping | None
+    ) -> Reply:
         """An answer of several calls, logged as one request; what fails before a reply is logged by the caller."""
         record, request = sitting.record, sitting.request
         try:
@@ -149,16 +209,19 @@ class Pipeline:
         except BaseException:
             await sitting.give_up()
             raise
-        record.first_byte_ms = _ms_since(incoming.started)
+        record.first_byte_ms = ms_since(incoming.started)
         sitting.conclude()
         headers = [*strategy_headers(record, answer.opened, sitting.sums().cost_usd), *answer.lease.headers]
         if answer.opened.reply.stream:
-            return Reply(self._frames(answer), stream=True, headers=headers)
+            answer.keeping = keeping
+            return Reply(self._delivery.frames(answer), stream=True, headers=headers)
         body = sitting.body(answer)
         record.status, record.error_code = 200, None
+        if keeping is not None:
+            keeping.feed(body)
+            keeping.done(record)
         record.answer = body.decode(errors="replace") if policy.log.prompts else None
-        self._observed(record, incoming.started)
-        self._ledger.put(record)
+        self._delivery.logged(record, incoming.started)
         frame = as_stream(body, request.wants_usage) if request.stream else body
         return Reply(OneFrame(frame), stream=request.stream, headers=headers)
 
@@ -198,26 +261,26 @@ class Pipeline:
         record.reserved_nanousd = lease.reserved_nanousd or None
         return Answer(opened, lease, query, record, incoming.started, policy, request.choices)
 
-    async def _finished(self, answer: Answer) -> bytes:
-        """A whole answer, settled and logged: whether the client still waits for it changes nothing any more."""
-        opened, record = answer.opened, answer.record
-        self._settle(answer)
-        if answer.policy.log.prompts:
-            record.answer = opened.first.decode(errors="replace")
-        self._ledger.put(record)
-        await opened.reply.frames.aclose()
-        return opened.first
-
     async def decide(self, request: ChatRequest, incoming: Incoming) -> tuple[Route, Query, Decision]:
         """Everything up to the decision, whose ranking is the order of calls; nothing is called but the embedder, and
         that only where it is needed."""
+        route = self._route(request, incoming)
+        return route, *await self._decided(without_control(request), incoming, route)
+
+    def _route(self, request: ChatRequest, incoming: Incoming) -> Route:
         envelope, record = request.envelope, incoming.record
         route = self._meanings.of(envelope.model, envelope.models, incoming.caller)
-        active = route.active
-        record.policy, record.policy_sha256 = active.policy.name, active.sha256
-        query = describe(request)
-        query = await self._understand(query, route, record)
-        embedded = perf_counter()
+        record.policy, record.policy_sha256 = route.active.policy.name, route.active.sha256
+        return route
+
+    async def _decided(self, request: ChatRequest, incoming: Incoming, route: Route) -> tuple[Query, Decision]:
+        query = await self._understood(request, route, incoming.record)
+        return query, self._decision(request, incoming, route, query)
+
+    def _decision(self, request: ChatRequest, incoming: Incoming, route: Route, query: Query) -> Decision:
+        """Who is called, in which order."""
+        envelope, record, active = request.envelope, incoming.record, route.active
+        began = perf_counter()
         found = eligible(query.features, _able(route.targets, request), active.policy, self._health)
         if not found.candidates:
             raise _nobody(envelope.model, found.excluded)
@@ -239,8 +302,8 @@ class Pipeline:
             decision = _as_named(decision, route.pinned)
         decision = self._ordered(request, incoming, query, decision, active.policy)
         note_decision(record, query, decision)
-        record.route_ms = (perf_counter() - embedded) * 1000
-        return route, query, decision
+        record.route_ms = ms_since(began)
+        return decision
 
     def _ordered(
         self, request: ChatRequest, incoming: Incoming, query: Query, decision: Decision, policy: Policy
@@ -254,17 +317,19 @@ class Pipeline:
         note = order[0].note
         return replace(decision, ranking=order, reason=f"{decision.reason} {note}" if note else decision.reason)
 
-    async def _understand(self, query: Query, route: Route, record: Record) -> Query:
-        """Category and, where policy or router need it, the embedding."""
-        categoriser = route.active.categoriser
+    async def _understood(
+        self, request: ChatRequest, route: Route, record: Record, *, for_cache: bool = False
+    ) -> Query:
+        """The query with its category and, where policy, router or cache need it, the embedding."""
+        query, categoriser = describe(request), route.active.categoriser
         vector: Embedded | None = None
         facts = query.facts
         named = categoriser.by_predicate(query)
         wanted = route.active.router.needs_embedding or (named is None and categoriser.needs_embedding)
-        if wanted and not route.pinned and query.text:
+        if ((wanted and not route.pinned) or for_cache) and query.text:
             began = perf_counter()
             vector = await self._embedding.of(query.text)
-            record.embed_ms = _ms_since(began)
+            record.embed_ms = ms_since(began)
             if vector is not None and route.active.policy.log.embeddings:
                 record.embedding = vector.astype(np.float16).tobytes()
                 record.embedder = self._embedding.id
@@ -273,86 +338,6 @@ class Pipeline:
         if vector is None and category == query.category:
             return query
         return replace(query, embedding=vector, category=category, facts=facts)
-
-    async def _frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
-        """The frames a client sees; settles the record in `finally`, also when the client leaves."""
-        whole = answer.whole
-        record = answer.record if whole is None else whole.record
-        kept: list[bytes] | None = [] if answer.policy.log.prompts else None
-        record.status, record.error_code = 500, "internal_error"
-        try:
-            async with aclosing(self._metered(answer)) as metered:
-                async for metered_frame in metered:
-                    frame = metered_frame if whole is None else whole.shown(metered_frame)
-                    if kept is not None:
-                        kept.append(frame)
-                    yield frame
-        except GeneratorExit:
-            record.status, record.error_code = 499, "client_disconnected"
-            raise
-        except GatewayError as error:
-            record.status, record.error_code = error.http_status, error.detail()["code"]
-            raise
-        except asyncio.CancelledError as error:
-            left = CLIENT_LEFT in error.args
-            record.status, record.error_code = (499, "client_disconnected") if left else (503, "shutting_down")
-            raise
-        finally:
-            try:
-                self._conclude(answer, kept)
-            finally:  # last, for it may be cancelled once more
-                await answer.opened.reply.frames.aclose()
-
-    def _conclude(self, answer: Answer, kept: list[bytes] | None) -> None:
-        """Settle and log a stream that has ended."""
-        whole = answer.whole
-        record = answer.record if whole is None else whole.record
-        self._settle(answer)
-        if whole is not None:
-            if answer.opened.meter.done:
-                record.status, record.error_code = 200, None
-            whole.conclude()
-            self._observed(record, answer.started)
-        if kept is not None:
-            record.answer = b"".join(kept).decode(errors="replace")
-        self._ledger.put(record)
-
-    async def _metered(self, answer: Answer) -> AsyncGenerator[bytes, None]:
-        """Frames with usage priced or hidden, ended where the budget ends; `UpstreamError` where the stream breaks."""
-        opened, meter, record = answer.opened, answer.opened.meter, answer.record
-        tokens = answer.query.features.tokens
-        spending = Spending(answer.lease, meter, opened.target.card, tokens, record.at) if answer.lease.hard else None
-        try:
-            if opened.first:
-                yield opened.first
-            async for frame in opened.frames:
-                if meter.done:
-                    continue
-                shown = await spending.heard(frame) if spending is not None else meter.stream(frame)
-                if shown:
-                    yield shown
-                if spending is not None and spending.exhausted:
-                    record.budget_exhausted = True
-                    break
-            owed = meter.cut() if record.budget_exhausted else meter.end_of_stream()
-            if owed:
-                yield owed
-        except UpstreamError:
-            self._health.failed(opened.target.endpoint.id)
-            raise
-
-    def _settle(self, answer: Answer) -> None:
-        record = answer.record
-        note_usage(record, answer.opened)
-        usage = answer.opened.meter.settle()
-        answer.lease.settle(usage.cost_nanousd, usage.input_tokens + usage.output_tokens)
-        self._estimates.learn(answer.opened.ranked, answer.query, usage, record.finish_reason, answer.choices)
-        if answer.whole is None:
-            self._observed(record, answer.started)
-
-    def _observed(self, record: Record, started: float) -> None:
-        record.total_ms = _ms_since(started)
-        self._observer.answered(record)
 
 
 def _able(targets: tuple[Target, ...], request: ChatRequest) -> tuple[Target, ...]:
@@ -394,7 +379,3 @@ def _nobody(model: str, excluded: dict[str, str]) -> GatewayError:
         )
     reasons = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in list(excluded.items())[:8])
     return UnsupportedCapability(f"No endpoint of '{model}' can answer this request ({reasons}).", param="model")
-
-
-def _ms_since(began: float) -> float:
-    return (perf_counter() - began) * 1000

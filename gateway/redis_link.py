@@ -33,6 +33,7 @@ __all__ = ["Argument", "Encoded", "LinkState", "RedisLink", "RedisRefused", "Red
 CONNECT_S: Final = 1.0
 FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 2.0
+PATIENCE_S: Final = 3.0
 
 _log: Final = logging.getLogger("fingerpost.redis")
 _UNSTARTED: Final = "not started"
@@ -76,6 +77,11 @@ class RedisLink:
         self._up_since_s = 0.0
         self._pause_s = FIRST_PAUSE_S
         self.generation = 0
+
+    @classmethod
+    def patient(cls, url: str) -> RedisLink:
+        """A link for calls that wait at Redis until something happens: it may be silent for `PATIENCE_S`."""
+        return cls(url, PATIENCE_S)
 
     @property
     def state(self) -> LinkState:

@@ -48,6 +48,15 @@ class Settings(BaseSettings):
     lame_duck_s: float = Field(default=1.0, ge=0, le=600, allow_inf_nan=False)
     spool_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     redis_timeout_s: Seconds = 0.06
+    cache_store: Literal["auto", "memory", "redis", "off"] = Field(
+        default="auto", description="where answers are cached; auto: Redis where there is one, else this process"
+    )
+    cache_sharing: Literal["organisation", "team", "key"] = Field(
+        default="organisation", description="the widest circle that shares cached answers"
+    )
+    cache_max_entries: int = Field(default=100_000, ge=1, description="cached answers of one organisation, team or key")
+    cache_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="their bytes")
+    cache_timeout_s: Seconds = 0.03
     lease_s: float = Field(default=60.0, ge=1, le=3600, allow_inf_nan=False)
     secret_keys: SecretStr | None = Field(default=None, description="Fernet keys, newest first, comma between")
     private_networks: str = Field(default="loopback", description="networks that upstreams may be in, comma between")

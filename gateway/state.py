@@ -16,6 +16,7 @@ from gateway.admission.keys import Keyring
 from gateway.admission.stores import Stores
 from gateway.admission.webhooks import Webhooks
 from gateway.api.raw import RawRoute
+from gateway.cache.cache import Cache
 from gateway.dispatch.fleet import Fleet
 from gateway.dispatch.shared_health import SharedHealth
 from gateway.embedding import Embedding
@@ -64,6 +65,7 @@ class Gateway:
     lines: RequestLog | None
     tracer: Tracer | None
     pipeline: Pipeline
+    cache: Cache
     learning: Lessons
     embedding: Embedding
     paces: Paces

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from policies.catalogue import Catalogue, Task
 from policies.explain import nearest
-from policies.schema import CacheMode, Policy
+from policies.schema import Policy
 
 
 def check_policy(policy: Policy, catalogue: Catalogue) -> list[str]:
@@ -23,7 +23,6 @@ def check_policy(policy: Policy, catalogue: Catalogue) -> list[str]:
         *_strategies(policy, chat),
         *_bounds(policy, catalogue),
         *_endpoints(policy, catalogue),
-        *_cache(policy),
     ]
 
 
@@ -90,13 +89,6 @@ def _endpoints(policy: Policy, catalogue: Catalogue) -> Iterator[str]:
     allowed = {card.id for card in catalogue.model if card.task is Task.CHAT and policy.allows(card.id)}
     if allowed and not allowed & served:
         yield "models: none of the allowed models has an enabled [[endpoint]] row"
-
-
-def _cache(policy: Policy) -> Iterator[str]:
-    rules = {"cache.mode": policy.cache, **{f"category[{one.name}].cache.mode": one.cache for one in policy.category}}
-    for where, rule in rules.items():
-        if rule.mode is not CacheMode.OFF:
-            yield f"{where}: '{rule.mode}' has no effect: this version caches no answers"
 
 
 def _matches_some(where: str, pattern: str, chat: list[str]) -> Iterator[str]:

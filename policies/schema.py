@@ -114,11 +114,17 @@ class CacheMode(StrEnum):
 
 
 class CacheRule(_Table):
-    """Cache policy of one category."""
+    """How answers are given again: `[cache]` for all queries, `cache = { ... }` of a category in its place.
+
+    `mode` "exact" answers exact repeats, "semantic" also what certainly asks the same: only with settings that are
+    certified to serve a wrong answer in at most `max_false_hit_share` of such hits. `reserve` is the share of a
+    tenant's room that a category is sure of.
+    """
 
     mode: CacheMode = CacheMode.OFF
-    ttl_s: int = Field(default=3600, gt=0)
-    max_false_hit_share: Share = 0.02
+    ttl_s: int = Field(default=3600, gt=0, le=30 * 86_400)
+    max_false_hit_share: Share = 0.05
+    reserve: Share = 0.0
 
 
 class StrategySpec(_Table):
@@ -174,7 +180,7 @@ class CategoryRule(_Table):
     when: Predicate | None = None
     examples: tuple[str, ...] = ()
     min_similarity: float = Field(default=0.45, ge=0, le=1, allow_inf_nan=False)
-    cache: CacheRule = CacheRule()
+    cache: CacheRule | None = None
     objective: ObjectiveChange | None = None
     strategy: StrategySpec | None = None
     reasoning_effort: EffortLevel | None = None
@@ -275,11 +281,29 @@ class Policy(_Table):
                 raise ValueError(f"at least one of quality, cost and latency must be above 0 in category '{rule.name}'")
         if self.pacing is not None and not self.objective.cost:
             raise ValueError("pacing needs a cost weight: it multiplies objective.cost, which is 0")
+        if sum(rule.reserve for rule in self.cache_rules.values()) > 1:
+            raise ValueError("the shares in 'cache.reserve' of all categories must sum to 1 at most")
         return self
 
     def objective_of(self, category: str) -> Objective:
         """What counts for queries of a category: the policy's objective with what the category changes in it."""
         return self._objectives.get(category, self.objective)
+
+    def cache_rule(self, category: str) -> tuple[CacheRule, bool]:
+        """How a category's answers are cached, and whether the policy says so of this very category."""
+        own = self.cache_rules.get(category)
+        return (self.cache, False) if own is None else (own, True)
+
+    @cached_property
+    def cache_rules(self) -> dict[str, CacheRule]:
+        """Of the categories that have a rule of their own."""
+        return {rule.name: rule.cache for rule in self.category if rule.cache is not None}
+
+    @cached_property
+    def most_cached(self) -> CacheMode:
+        """The most that any query of this policy may get from the cache."""
+        modes = {self.cache.mode, *(rule.mode for rule in self.cache_rules.values())}
+        return next((mode for mode in (CacheMode.SEMANTIC, CacheMode.EXACT) if mode in modes), CacheMode.OFF)
 
     def allows(self, model_id: str) -> bool:
         """Whether this policy may use a model."""
@@ -298,7 +322,8 @@ class Policy(_Table):
         """As pydantic's; the copy hashes itself anew."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("_sha256", None)
-        copied.__dict__.pop("_objectives", None)
+        for derived in ("_objectives", "cache_rules", "most_cached"):
+            copied.__dict__.pop(derived, None)
         return copied
 
     @cached_property

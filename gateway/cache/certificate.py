@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ def certify(
     of_requests: bool = False,
     certain: bool = True,
     delta: float = DELTA,
+    effects: Mapping[float, float] | None = None,
 ) -> Certificate:
     """The loosest setting whose bound on wrong hits, as a share of hits or of requests, is at most alpha.
 
@@ -54,7 +56,36 @@ def certify(
     best = Certificate(None, alpha, delta, len(by_threshold), Tally(), 1.0)
     for threshold, tally in by_threshold.items():
         trials = tally.requests if of_requests else tally.hits
-        bound = share_bound(tally.wrong, trials, each) if certain else tally.wrong / max(1, trials)
+        effect = effects[threshold] if effects else 1.0
+        bound = share_bound(tally.wrong / effect, trials / effect, each) if certain else tally.wrong / max(1, trials)
         if bound <= alpha and tally.hits > best.tally.hits:
             best = Certificate(threshold, alpha, delta, len(by_threshold), tally, bound)
     return best
+
+
+def design_effect(pairs: Mapping[tuple[str, str], int], requests: int | None = None) -> float:
+    """How much larger the variance of the share of wrong hits is than if every hit were drawn by itself; at least 1.
+
+    `pairs` counts hits by the answer that was right and the one that was served. Two hits depend on each other where
+    they have an answer in common, on either side (the dyadic variance of Fafchamps and Gubert, 2007); the share's
+    effective number of trials is as in Korn and Graubard (1998). Of `requests` the share is one of those, not of hits.
+    """
+    wrong = sum(count for (right, served), count in pairs.items() if right != served)
+    trials = requests or sum(pairs.values())
+    if not 0 < wrong < trials:
+        return 1.0
+    share = wrong / trials
+    by_answer: defaultdict[str, float] = defaultdict(float)
+    twice: defaultdict[frozenset[str], float] = defaultdict(float)
+    confused: Counter[frozenset[str]] = Counter()
+    for (right, served), count in pairs.items():
+        is_wrong = right != served
+        excess = count * (is_wrong - (0.0 if requests else share))
+        for answer in {right, served}:
+            by_answer[answer] += excess
+        if is_wrong:
+            twice[frozenset((right, served))] += excess
+            confused[frozenset((right, served))] += count
+    variance = sum(one * one for one in by_answer.values()) - sum(one * one for one in twice.values())
+    together = sum(count * count for count in confused.values()) / wrong
+    return max(1.0, variance / (trials * share * (1 - share)), together)

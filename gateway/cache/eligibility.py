@@ -68,25 +68,44 @@ def allowed(
 ) -> Allowed:
     """`mode` is the most that the policy allows. Where `category_decides` the policy means this very category, and
     whether personal or volatile questions share answers is its business; otherwise their words decide."""
+    formed = allowed_by_form(request, form, control=control, window=window)
+    return allowed_by_category(formed, request, form, mode=mode, category_decides=category_decides)
+
+
+def allowed_by_form(
+    request: ChatRequest, form: Canonical, *, control: Control = NO_CONTROL, window: Window = WINDOW
+) -> Allowed:
+    """What holds whatever the category: it is known before anything is embedded."""
     if control.mode is CacheMode.OFF:
         return Allowed(CacheMode.OFF, "the request turns the cache off")
+    reason = next(_reasons(request, form, control, window), "")
+    return Allowed(CacheMode.EXACT if reason else CacheMode.SEMANTIC, reason)
+
+
+def allowed_by_category(
+    formed: Allowed, request: ChatRequest, form: Canonical, *, mode: CacheMode, category_decides: bool
+) -> Allowed:
+    """What `allowed_by_form` found, bounded by the category's mode and by what the words say; see `allowed`."""
+    if formed.mode is CacheMode.OFF:
+        return formed
     if mode is CacheMode.OFF:
         return Allowed(CacheMode.OFF, "its policy does not cache it")
     volatile = "" if category_decides else _volatile(request, form.text)
-    reason = next(_reasons(request, form, mode, control, window), "") or volatile
+    reason = formed.reason
+    if mode is CacheMode.EXACT:
+        reason = reason or "its policy caches it for exact repeats only"
+    reason = reason or volatile
     if not reason and not category_decides:
         reason = _personal(form.text)
     ttl_s = VOLATILE_TTL_S if volatile else None
     return Allowed(CacheMode.EXACT if reason else CacheMode.SEMANTIC, reason, ttl_s)
 
 
-def _reasons(request: ChatRequest, form: Canonical, mode: CacheMode, control: Control, window: Window) -> Iterator[str]:
+def _reasons(request: ChatRequest, form: Canonical, control: Control, window: Window) -> Iterator[str]:
     """Why only exact repeats may share, cheapest first."""
     envelope = request.envelope
     if control.mode is CacheMode.EXACT:
         yield "the request asks for exact repeats only"
-    if mode is CacheMode.EXACT:
-        yield "its policy caches it for exact repeats only"
     yield from _by_fields(envelope)
     if request.choices > 1:
         yield "several answers are asked for"

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import msgspec
 
 from gateway.admission.rules import Caller
-from gateway.cache.canonical import canonical
+from gateway.cache.canonical import Canonical, canonical
 from gateway.cache.control import NO_CONTROL, Control
 from gateway.cache.eligibility import WINDOW, Allowed, Window, allowed
 from gateway.wire.chat_request import ChatRequest
@@ -96,13 +96,15 @@ def identify(
 ) -> Identity:
     """Pure, and the same on every worker. `mode` and `category_decides`: see `allowed`."""
     form = canonical(request)
+    partition, exact = fingerprints(form, scope, control)
+    may = allowed(request, form, mode=mode, category_decides=category_decides, control=control, window=window)
+    return Identity(partition, exact, form.text, may)
+
+
+def fingerprints(form: Canonical, scope: Scope, control: Control = NO_CONTROL) -> tuple[str, str]:
+    """Partition and exact fingerprint."""
     partition = _hash(b"partition", _within(scope, control), form.rest)
-    return Identity(
-        partition=partition.hex(),
-        exact=_hash(b"exact", partition, msgspec.json.encode(form.texts)).hex(),
-        text=form.text,
-        allowed=allowed(request, form, mode=mode, category_decides=category_decides, control=control, window=window),
-    )
+    return partition.hex(), _hash(b"exact", partition, msgspec.json.encode(form.texts)).hex()
 
 
 def _within(scope: Scope, control: Control) -> bytes:

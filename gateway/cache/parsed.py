@@ -29,7 +29,11 @@ BUCKETS = 4096
 MAX_CHARACTERS = 2000
 _TOKEN = re.compile(r"[^\W_]+(?:[.,'+#/*_@:-]+[^\W_]+)*[+#]*|[%$€£*~]")
 _QUOTED = re.compile(r"\"([^\"]{1,80})\"|`([^`']{1,80})[`']|(?<!\w)'([^']{1,80})'(?!\w)|“([^”]{1,80})”")
-_CODE = re.compile(r"[\w.*~$-]*[/\\*~_$=<>][^\s\"'`,;?!]*|(?<!\w)--?[A-Za-z][\w-]*|\w+\.\w{1,4}(?=\W|$)|\w+(?:\+\+|#)")
+# Each alternative is tried where words begin only: from within one it finds nothing more, and takes far longer.
+_CODE = re.compile(
+    r"(?<![\w.*~$-])[\w.*~$-]*[/\\*~_$=<>][^\s\"'`,;?!]*|(?<!\w)--?[A-Za-z][\w-]*"
+    r"|(?<!\w)\w++\.\w{1,4}(?=\W|$)|(?<!\w)\w++(?:\+\+|#)"
+)
 _DIGITS = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _TYPE_OF = {name: place for place, name in enumerate(QUESTION_TYPES)}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gateway.cache.parsed import Parsed
 from gateway.cache.partition import Vector
-from gateway.cache.semantic import Entry, Judge, SemanticIndex, Thresholds
+from gateway.cache.semantic import Candidate, Entry, Judge, SemanticIndex, Thresholds
 from gateway.cache.verifier import Doubles, Verifier
 
 
@@ -77,7 +78,7 @@ def entries(rows: Sequence[StreamRow], vectors: Sequence[Vector], parse: Callabl
 def judge_of(verifier: Verifier) -> Judge:
     """The verifier as the search asks it."""
 
-    def judge(query: Entry, candidates: Sequence[Entry], cosines: Vector) -> Doubles:
+    def judge(query: Entry, candidates: Sequence[Candidate], cosines: Vector) -> Doubles:
         told = [(candidate.parsed, candidate.category) for candidate in candidates]
         return verifier.probabilities(query.parsed, query.category, told, cosines)
 
@@ -89,13 +90,14 @@ def replay(
 ) -> Iterator[Decided]:
     """One decision a row, in order."""
     by_key = {query.key: row for row, query in zip(rows, asked, strict=True)}
-    index = SemanticIndex(len(asked[0].vector) if asked else 1, judge, thresholds)
+    index = SemanticIndex(len(asked[0].vector) if asked else 1, judge)
     for row, query in zip(rows, asked, strict=True):
-        match = index.find(query)
-        if match is None:
-            index.add(query)
+        matches = index.find(query, partial(thresholds.of, query.category))
+        if not matches:
+            index.add(query, query.vector)
             yield Decided(row.id, hit=False)
         else:
+            match = matches[0]
             served = by_key[match.key]
             yield Decided(row.id, True, served.answer_id, served.id, match.probability, match.cosine)
 

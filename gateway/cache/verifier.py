@@ -1,4 +1,4 @@
-"""P(two texts ask for one answer): a small forest and a linear model over cosine and lexical evidence, by category.
+"""P(two texts ask for one answer): small forests, a linear model and small nets over cosine and lexical evidence.
 
 All categories share one scale of probability, so one threshold means the same everywhere. It knows no stores.
 """
@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ from gateway.cache.parsed import BUCKETS, Parsed, parse
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
+_OLDER = 1
 NEAR = 0.05
+_FAR = 5.0
 INPUTS = ("cosine", "margin", "crowd", *NAMES)
 _ALWAYS_DIFFERENT = (
     "numbers_order",
@@ -34,10 +36,12 @@ class VerifierError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What training yields. Trees are laid end to end; a leaf points to itself.
+    """What training yields. Trees are laid end to end, those of all and each category's own; a leaf points to itself.
 
-    `linear` [categories + 1, inputs + 1] ends in the intercepts, `scale` [categories + 1, 3] gives the last step's
-    intercept and the weights of forest and linear score; the last row of both serves a category that is not known.
+    `linear` [categories + 1, inputs + 1] ends in the intercepts, `scale` [categories + 1, 5] gives the last step's
+    intercept and the weights of forest, linear, own forest's and nets' score; the last row of both serves a category
+    that is not known. `own_spans` [categories + 1] are the ends of each category's `own_roots`. The nets [nets, ...]
+    take the category's column and the inputs, less `center` and over `width`.
     """
 
     categories: tuple[str, ...]
@@ -53,6 +57,17 @@ class Model:
     depth: int
     linear: Floats
     scale: Floats
+    own_roots: npt.NDArray[np.int32]
+    own_spans: npt.NDArray[np.int32]
+    own_base: Floats
+    center: Floats
+    width: Floats
+    net_0: Floats
+    net_1: Floats
+    net_2: Floats
+    net_3: Floats
+    net_4: Floats
+    net_5: Floats
 
     def save(self, path: Path) -> None:
         """Write one npz file without pickles."""
@@ -73,10 +88,12 @@ class Model:
         try:
             with np.load(path, allow_pickle=False) as file:
                 told = json.loads(str(file["told"]))
-                arrays = {name: file[name] for name in _ARRAYS}
+                arrays = {name: file[name] for name in (_SHARED if told["format"] == _OLDER else _ARRAYS)}
         except (OSError, ValueError, KeyError) as error:
             raise VerifierError(f"{path} is no verifier: {error}") from error
-        if told.get("format") != FORMAT or tuple(told.get("inputs", ())) != INPUTS:
+        if told.get("format") == _OLDER:
+            arrays = _nothing(len(told["categories"])) | arrays | {"scale": np.pad(arrays["scale"], ((0, 0), (0, 2)))}
+        if told.get("format") not in (FORMAT, _OLDER) or tuple(told.get("inputs", ())) != INPUTS:
             raise VerifierError(f"{path} was made for other evidence than this version gathers: calibrate again")
         return cls(
             categories=tuple(told["categories"]),
@@ -87,7 +104,26 @@ class Model:
         )
 
 
-_ARRAYS = ("rarity", "roots", "feature", "threshold", "left", "right", "value", "linear", "scale")
+_SHARED = ("rarity", "roots", "feature", "threshold", "left", "right", "value", "linear", "scale")
+_ARRAYS = (
+    *_SHARED,
+    *("own_roots", "own_spans", "own_base", "center", "width"),
+    *("net_0", "net_1", "net_2", "net_3", "net_4", "net_5"),
+)
+
+
+def _nothing(categories: int) -> dict[str, npt.NDArray[Any]]:
+    """No forests of categories' own and a net that says nothing: the older format had neither."""
+    inputs = len(INPUTS)
+    net = ((1, categories + inputs, 1), (1, 1), (1, 1, 1), (1, 1), (1, 1, 1), (1, 1))
+    return {
+        "own_roots": np.empty(0, dtype=np.int32),
+        "own_spans": np.zeros(categories + 1, dtype=np.int32),
+        "own_base": np.zeros(categories, dtype=np.float32),
+        "center": np.zeros(inputs, dtype=np.float32),
+        "width": np.ones(inputs, dtype=np.float32),
+        **{f"net_{place}": np.zeros(shape, dtype=np.float32) for place, shape in enumerate(net)},
+    }
 
 
 class Verifier:
@@ -120,17 +156,20 @@ class Verifier:
         ours = np.full(len(rows), self._place.get(category, unknown))
         theirs = np.array([self._place.get(of, unknown) for _, of in candidates], dtype=np.intp)
         found = self.score(rows, ours)
-        if (ours != theirs).any():
-            found = np.minimum(found, self.score(rows, theirs))
+        apart = ours != theirs
+        if apart.any():
+            found[apart] = np.minimum(found[apart], self.score(rows[apart], theirs[apart]))
         return np.where(vetoed(rows), 0.0, found)
 
     def score(self, rows: Floats, places: npt.NDArray[np.intp]) -> Doubles:
         """Probabilities of rows of inputs [rows, INPUTS] under these categories (places; the last is any other)."""
         model = self.model
-        forest = forest_score(model, with_category(rows, places, len(model.categories)))
+        told = with_category(rows, places, len(model.categories))
+        forest = forest_score(model, told, model.roots, model.base)
         linear = (model.linear[places, :-1] * rows).sum(axis=1) + model.linear[places, -1]
         scale = model.scale[places]
         logit = scale[:, 0] + scale[:, 1] * forest + scale[:, 2] * linear
+        logit += scale[:, 3] * own_score(model, told, places) + scale[:, 4] * net_score(model, told)
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30))), dtype=np.float64)
 
 
@@ -155,17 +194,39 @@ def with_category(rows: Floats, places: npt.NDArray[np.intp], count: int) -> Flo
     return np.concatenate([told[:, :count], rows], axis=1)
 
 
-def forest_score(model: Model, rows: Floats) -> Doubles:
-    """The forest's log odds [rows]: all trees of all rows go down one level at a time."""
+def forest_score(model: Model, rows: Floats, roots: npt.NDArray[np.int32], base: float) -> Doubles:
+    """Some trees' log odds [rows]: all trees of all rows go down one level at a time."""
     count, width = rows.shape
     flat = rows.ravel()
-    first = np.repeat(np.arange(count, dtype=np.intp) * width, len(model.roots))
-    at = np.tile(model.roots, count)
+    first = np.repeat(np.arange(count, dtype=np.intp) * width, len(roots))
+    at = np.tile(roots, count)
     for _ in range(model.depth):
         goes_left = flat.take(first + model.feature.take(at)) <= model.threshold.take(at)
         at = np.where(goes_left, model.left.take(at), model.right.take(at))
-    leaves = model.value.take(at).reshape(count, len(model.roots))
-    return np.asarray(leaves.sum(axis=1, dtype=np.float64) + model.base, dtype=np.float64)
+    leaves = model.value.take(at).reshape(count, len(roots))
+    return np.asarray(leaves.sum(axis=1, dtype=np.float64) + base, dtype=np.float64)
+
+
+def own_score(model: Model, rows: Floats, places: npt.NDArray[np.intp]) -> Doubles:
+    """The log odds of each row's category's own forest [rows], 0 where it has none."""
+    found = np.zeros(len(rows))
+    for place in set(places.tolist()):
+        if place < len(model.categories):
+            roots = model.own_roots[model.own_spans[place] : model.own_spans[place + 1]]
+            if len(roots):
+                here = places == place
+                found[here] = forest_score(model, rows[here], roots, float(model.own_base[place]))
+    return found
+
+
+def net_score(model: Model, rows: Floats) -> Doubles:
+    """The mean of the nets' log odds [rows]."""
+    count = len(model.categories)
+    scaled = np.clip((rows[:, count:] - model.center) / model.width, -_FAR, _FAR)
+    told = np.concatenate([rows[:, :count], scaled], axis=1)
+    one = np.maximum(told @ model.net_0 + model.net_1[:, None], 0)
+    two = np.maximum(one @ model.net_2 + model.net_3[:, None], 0)
+    return np.asarray((two @ model.net_4 + model.net_5[:, None]).mean(axis=(0, 2)), dtype=np.float64)
 
 
 _VETOES = tuple(INPUTS.index(name) for name in _ALWAYS_DIFFERENT)

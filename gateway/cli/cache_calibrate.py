@@ -27,6 +27,10 @@ def calibrate_stream(
     of_requests: Annotated[bool, typer.Option(help="Alpha is a share of requests instead.")] = False,
     each: Annotated[bool, typer.Option(help="Certify every category by itself, not all together.")] = False,
     estimate: Annotated[bool, typer.Option(help="Hold what was observed against alpha, not its bound.")] = False,
+    by_answer: Annotated[
+        bool, typer.Option(help="Count hits of the same answers as dependent; leave out categories with few answers.")
+    ] = False,
+    least_answers: Annotated[int, typer.Option(help="With --by-answer: how many are enough.", min=1)] = 30,
     seed: Annotated[int, typer.Option(help="Same stream and seed, same configuration.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -34,7 +38,15 @@ def calibrate_stream(
     if out.suffix == ".npz":
         fail("--out names the configuration: give it the suffix json")
     settings = settings_or_fail()
-    goal = Goal(alpha, of_requests=of_requests, each=each, certain=not estimate, seed=seed)
+    goal = Goal(
+        alpha,
+        of_requests=of_requests,
+        each=each,
+        certain=not estimate,
+        by_answer=by_answer,
+        least_answers=least_answers,
+        seed=seed,
+    )
     try:
         files = [read_stream(file) for file in (stream, *(also or ()))]
         with bars() as watch:
@@ -43,7 +55,7 @@ def calibrate_stream(
             made = calibrate(first, others, read.embedder, goal, lambda what, share: watch(what, share, ""))
     except ValueError as error:
         fail(str(error))
-    write(out, made.model, made.thresholds, told_of(made, goal))
+    write(out, made.model, made.thresholds, told_of(made, goal), made.served.model if made.served else None)
     if as_json:
         print_json([dict(zip(COLUMNS, row, strict=True)) for row in _shown(made)])
     else:

@@ -8,14 +8,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.cache.base import Wanted
+from gateway.cache.forgetting import Told, named
 from gateway.cli.database import existing_database
 from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
 from gateway.cli.stores import actor
 from gateway.ledger import privacy
-from gateway.ledger.acts import acting
+from gateway.ledger.acts import CACHE, Change, acting
 from gateway.ledger.engine import open_engine
 from gateway.settings import Settings
 
@@ -51,7 +54,8 @@ async def _erase(engine: AsyncEngine, user: str) -> privacy.Erased:
     """Erase, and write down that it was done; not of whom, since that log keeps everything for ever."""
     erased = await privacy.erase_user(engine, user)
     async with acting(engine, actor()) as act:
-        await act.done("privacy.erase", "end user", asdict(erased))
+        cached = msgspec.json.encode(Told(wanted=Wanted(end_user=named(user)))).decode()
+        await act.done("privacy.erase", "end user", asdict(erased), Change(CACHE, cached))
     return erased
 
 

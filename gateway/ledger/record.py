@@ -78,6 +78,9 @@ class Record:
     error_code: str | None = None
     finish_reason: str | None = None
     cache_status: str = "off"
+    cache_id: str | None = None
+    cache_score: float | None = None
+    saved_nanousd: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None

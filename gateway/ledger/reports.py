@@ -36,6 +36,8 @@ class Total:
     output_tokens: int
     cached_tokens: int
     cost_nanousd: int
+    cache_hits: int = 0
+    saved_nanousd: int = 0
 
 
 async def recent(engine: AsyncEngine, limit: int) -> list[dict[str, Any]]:
@@ -108,6 +110,8 @@ _SUMS: Final = (
     _sum(request_log.c.output_tokens),
     _sum(request_log.c.cached_tokens),
     _sum(request_log.c.cost_nanousd),
+    func.sum(case((request_log.c.cache_id.is_not(None), 1), else_=0)).label("cache_hits"),
+    _sum(request_log.c.saved_nanousd),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.admission.keys import Keyring
 from gateway.admission.rulebook import Rulebook
 from gateway.admission.secrets import SecretStore
+from gateway.cache.cache import Cache
 from gateway.dispatch.fleet import Fleet, resolve_secrets
 from gateway.ledger.acts import Change
 from gateway.lifecycle.policy_store import PolicyStore
@@ -24,6 +25,7 @@ class News:
         fleet: Fleet,
         providers: Mapping[str, Provider],
         policies: PolicyStore,
+        cache: Cache,
         environment: Callable[[str], str | None],
     ) -> None:
         self._keyring = keyring
@@ -32,6 +34,7 @@ class News:
         self._fleet = fleet
         self._providers = providers
         self._policies = policies
+        self._cache = cache
         self._environment = environment
 
     async def take_up(self, changes: Sequence[Change]) -> None:
@@ -40,6 +43,7 @@ class News:
         await self._rulebook.take_up(changes)
         if await self._secrets.take_up(changes):
             self._use_secrets()
+        await self._cache.take_up(changes)
 
     def _use_secrets(self) -> None:
         if resolve_secrets(self._fleet, self._providers, self._environment, self._secrets.value):

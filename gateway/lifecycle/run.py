@@ -38,6 +38,10 @@ async def start(gateway: Gateway) -> None:
     gateway.tasks.append(asyncio.create_task(gateway.learning.run()))
     if gateway.shared_health is not None:
         await gateway.shared_health.start()
+    await gateway.cache.start()
+    gateway.metrics.watch(
+        "cached", "Answers kept, waited for, called wrong; times the store was away.", gateway.cache.gauges
+    )
     if gateway.tracer is not None:
         gateway.tasks.append(asyncio.create_task(gateway.tracer.run()))
     gateway.metrics.watch(
@@ -72,6 +76,7 @@ async def close(gateway: Gateway) -> None:
     grace_s = gateway.settings.grace_s
     if gateway.shared_health is not None:
         await gateway.shared_health.close()
+    await gateway.cache.close()
     await gateway.admission.close(grace_s)
     await gateway.webhooks.close(WEBHOOKS_S)
     if gateway.tracer is not None:

@@ -81,7 +81,7 @@ def usage_of(usage: dict[str, Any] | None) -> Words:
         words["cache_creation"] = split
     if thinking := count(output.get("reasoning_tokens")):
         words["output_tokens_details"] = {"thinking_tokens": thinking}
-    return words | {name: given[name] for name in ("cost", "upstream_cost", "estimated") if name in given}
+    return words | {name: given[name] for name in ("cost", "upstream_cost", "estimated", "cached") if name in given}
 
 
 def note_of(reply: ChatReply) -> Words:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,6 +41,27 @@ class OneFrame:
     async def aclose(self) -> None:
         """Nothing is held."""
         self._frame = None
+
+
+class Held:
+    """Frames that are all in hand."""
+
+    __slots__ = ("_frames",)
+
+    def __init__(self, frames: Iterable[bytes]) -> None:
+        self._frames = iter(frames)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for frame in self._frames:
+            return frame
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Nothing is held open; what is left is not said."""
+        self._frames = iter(())
 
 
 @dataclass(slots=True)

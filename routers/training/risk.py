@@ -73,8 +73,11 @@ def normal_bound(loss: Doubles, tolerated: float, delta: float, horizon: int | N
     return bool(loss.mean() + norm.isf(delta) * loss.std(ddof=1) * np.sqrt(share) <= tolerated)
 
 
-def share_bound(wrong: int, trials: int, delta: float) -> float:
-    """Clopper and Pearson's (1934) one-sided upper bound of a binomial share: too low with probability <= delta."""
+def share_bound(wrong: float, trials: float, delta: float) -> float:
+    """Clopper and Pearson's (1934) one-sided upper bound of a binomial share: too low with probability <= delta.
+
+    Counts that are no whole numbers are effective ones, as in Korn and Graubard (1998); the bound is approximate then.
+    """
     from scipy.stats import beta
 
     if not 0 <= wrong <= trials:

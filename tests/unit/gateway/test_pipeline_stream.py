@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from time import perf_counter, time
 from typing import Any, cast
@@ -12,11 +11,11 @@ import pytest
 
 from gateway.admission.base import Lease
 from gateway.admission.estimates import Estimates
+from gateway.answer import Answer
+from gateway.delivery import Delivery
 from gateway.dispatch.dispatch import Opened
 from gateway.dispatch.meters.chat import ChatMeter
 from gateway.ledger.record import Record
-from gateway.pacing import Paces
-from gateway.pipeline import Answer, Pipeline
 from gateway.wire.reply import Reply
 from policies.schema import Policy
 from tests.fakes import WHOLE
@@ -68,11 +67,9 @@ async def heaps(read: list[bytes]) -> AsyncGenerator[bytes, None]:
         yield read[-1]
 
 
-def pipeline() -> Pipeline:
-    parts: dict[str, Any] = dict.fromkeys(("meanings", "embedding", "dispatcher", "health", "admission", "purse"))
+def delivery() -> Delivery:
     sink = cast(Any, Sink())
-    paces = Paces(cast(Any, None))
-    return Pipeline(**parts, estimates=Estimates(), ledger=sink, observer=sink, paces=paces, rng=random.Random(1))
+    return Delivery(health=cast(Any, None), estimates=Estimates(), ledger=sink, observer=sink)
 
 
 def answered(read: list[bytes], lease: Spent, stream: bool = True) -> Answer:
@@ -91,7 +88,7 @@ async def test_of_a_first_heap_for_which_there_is_no_money_nothing_is_shown_and_
     answer = answered(read, Spent(hard=True))
     answer.opened.reply.frames = answer.opened.frames  # type: ignore[assignment]
 
-    shown = [frame async for frame in pipeline()._frames(answer)]
+    shown = [frame async for frame in delivery().frames(answer)]
 
     assert len(read) == 1 and PIECE not in b"".join(shown)
     assert answer.record.budget_exhausted and answer.record.status == 200
@@ -105,6 +102,6 @@ async def test_a_call_is_settled_although_it_is_cancelled_while_its_upstream_is_
     answer.opened.meter.whole(WHOLE)
 
     with pytest.raises(asyncio.CancelledError):
-        await (anext(pipeline()._frames(answer)) if stream else pipeline()._finished(answer))
+        await (anext(delivery().frames(answer)) if stream else delivery().whole(answer))
 
     assert lease.settled == answer.opened.meter.settle().cost_nanousd > 0

@@ -81,10 +81,6 @@ def test_allowed_models_that_nothing_serves_are_told() -> None:
     assert problems('models = ["claude-*"]') == ["models: none of the allowed models has an enabled [[endpoint]] row"]
 
 
-def test_a_cache_rule_that_this_version_does_not_keep_is_told() -> None:
-    assert problems('[cache]\nmode = "exact"') == ["cache.mode: 'exact' has no effect: this version caches no answers"]
-
-
 def test_a_default_model_that_does_not_exist_is_told_for_every_kind() -> None:
     assert problems('[router]\nkind = "rules"\nmodel = "gpt-6"') == [
         "router.model: no chat model is called 'gpt-6'; did you mean 'gpt-5'?"

@@ -60,7 +60,7 @@ def test_a_good_policy_is_read_with_its_values() -> None:
     policy = parse_policy(GOOD, "p.toml")
     assert policy.objective.quality == 1.0
     assert policy.router.rule[0].when.modality == (Modality.IMAGE,)
-    assert policy.category[0].cache.mode is CacheMode.EXACT
+    assert policy.cache_rule(policy.category[0].name)[0].mode is CacheMode.EXACT
     assert policy.allows("gpt-7") and not policy.allows("gemini")
 
 

@@ -73,9 +73,16 @@ def test_addresses_are_bases_that_take_chat_completions_after_them(catalogue: Ca
         assert not (row.base_url or "").endswith(("/", "/chat/completions")), row.id
 
 
-def test_nothing_is_cached_by_the_shipped_policies_yet() -> None:
-    for policy in shipped_policies().values():
-        assert {policy.cache.mode, *(rule.cache.mode for rule in policy.category)} == {CacheMode.OFF}
+def test_the_shipped_policies_answer_exact_repeats_alone_and_never_personal_or_passing_ones() -> None:
+    policies = shipped_policies()
+    assert {name: policy.most_cached for name, policy in policies.items()} == {
+        "default": CacheMode.EXACT,
+        "thrifty": CacheMode.EXACT,
+        "learned": CacheMode.EXACT,
+        "best": CacheMode.OFF,
+    }
+    for category in ("volatile", "personal"):
+        assert policies["default"].cache_rule(category)[0].mode is CacheMode.OFF
 
 
 def test_only_the_default_policy_needs_an_embedder() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache.partition import Partition, Vector
+from gateway.cache.partition import BLOCK_ROWS, Partition, Vector
 
 
 def unit(seed: int, rows: int) -> Vector:
@@ -53,3 +53,36 @@ def test_what_is_no_vector_is_refused(bad: Vector) -> None:
 def test_a_row_that_is_not_there_can_not_be_removed() -> None:
     with pytest.raises(IndexError):
         Partition(8).remove(0)
+
+
+def test_a_row_counts_until_its_time() -> None:
+    partition = Partition(8)
+    vectors = unit(0, 3)
+    for until_s, vector in zip((5.0, 7.0, 9.0), vectors, strict=True):
+        partition.add(vector, until_s)
+
+    assert sorted(partition.search(vectors[0], 3, -1.0, 5.0)[0].tolist()) == [1, 2]
+    partition.remove(0)
+    assert partition.search(vectors[2], 3, -1.0, 7.0)[0].tolist() == [0]
+
+
+def test_it_grows_past_a_block_and_shrinks_again_without_losing_a_row() -> None:
+    rows = 2 * BLOCK_ROWS + 10
+    vectors = unit(1, rows)
+    partition = Partition(8)
+    empty = partition.nbytes
+    for vector in vectors:
+        partition.add(vector)
+    full = partition.nbytes
+    kept = list(range(rows))
+
+    for row in range(rows - 5):
+        place = (row * 7919) % len(kept)
+        partition.remove(place)
+        kept[place] = kept[-1]
+        kept.pop()
+
+    assert full < 2 * vectors.nbytes
+    assert partition.nbytes <= 2 * empty
+    for place, row in enumerate(kept):
+        assert partition.search(vectors[row], 1, 0.999)[0].tolist() == [place]

@@ -11,14 +11,14 @@ import pytest
 from gateway.cache.parsed import BUCKETS, Parsed, parse
 from gateway.cache.partition import Vector
 from gateway.cache.replay import StreamError, StreamRow, entries, read_stream, replay, write_decisions
-from gateway.cache.semantic import ELSE, Entry, Thresholds
+from gateway.cache.semantic import ELSE, Candidate, Entry, Thresholds
 
 
 def read(text: str) -> Parsed:
     return parse(text, [1.0] * BUCKETS)
 
 
-def sure(query: Entry, candidates: Sequence[Entry], cosines: Vector) -> npt.NDArray[np.float64]:
+def sure(query: Entry, candidates: Sequence[Candidate], cosines: Vector) -> npt.NDArray[np.float64]:
     return np.asarray(cosines, dtype=np.float64)
 
 

@@ -1,5 +1,6 @@
 """The verifier: one scale of probability, the stricter category, and files that are what they say."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from gateway.cache.evidence import SIZE
 from gateway.cache.parsed import BUCKETS
-from gateway.cache.verifier import INPUTS, Floats, Model, Verifier, VerifierError, forest_score
+from gateway.cache.verifier import INPUTS, Floats, Model, Verifier, VerifierError, forest_score, net_score, own_score
 
 
 def model() -> Model:
@@ -29,7 +30,18 @@ def model() -> Model:
         base=0.5,
         depth=1,
         linear=linear,
-        scale=np.tile(np.array([0.0, 1.0, 1.0], dtype=np.float32), (3, 1)),
+        scale=np.tile(np.array([0.0, 1.0, 1.0, 0.0, 0.0], dtype=np.float32), (3, 1)),
+        own_roots=np.array([0], dtype=np.int32),
+        own_spans=np.array([0, 0, 1], dtype=np.int32),
+        own_base=np.array([0.0, 0.25], dtype=np.float32),
+        center=np.zeros(len(INPUTS), dtype=np.float32),
+        width=np.ones(len(INPUTS), dtype=np.float32),
+        net_0=np.eye(2 + len(INPUTS), 1, -2, dtype=np.float32)[None],
+        net_1=np.array([[-0.5]], dtype=np.float32),
+        net_2=np.array([[[2.0]]], dtype=np.float32),
+        net_3=np.array([[0.0]], dtype=np.float32),
+        net_4=np.array([[[3.0]]], dtype=np.float32),
+        net_5=np.array([[0.5]], dtype=np.float32),
     )
 
 
@@ -53,7 +65,21 @@ def test_a_tree_sends_rows_left_up_to_its_threshold() -> None:
     rows = np.zeros((3, 2 + len(INPUTS)), dtype=np.float32)
     rows[:, 2] = (0.5, 0.9, 0.91)
 
-    assert forest_score(model(), rows).tolist() == [-0.5, -0.5, 1.5]
+    assert forest_score(model(), rows, model().roots, model().base).tolist() == [-0.5, -0.5, 1.5]
+
+
+def test_a_category_with_trees_of_its_own_is_scored_by_them_too() -> None:
+    rows = np.zeros((3, 2 + len(INPUTS)), dtype=np.float32)
+    rows[:, 2] = 0.95
+
+    assert own_score(model(), rows, np.array([0, 1, 2])).tolist() == [0.0, 1.25, 0.0]
+
+
+def test_the_net_cuts_what_is_below_nothing_and_what_is_far() -> None:
+    rows = np.zeros((3, 2 + len(INPUTS)), dtype=np.float32)
+    rows[:, 2] = (0.2, 1.0, 90.0)
+
+    assert net_score(model(), rows).tolist() == [0.5, 3.5, 27.5]
 
 
 def test_no_score_rescues_a_vetoed_pair() -> None:
@@ -76,6 +102,22 @@ def test_a_saved_model_is_read_as_it_was(tmp_path: Path) -> None:
     assert (read.categories, read.embedder, read.base, read.depth) == (("easy", "strict"), "e", 0.5, 1)
     assert np.array_equal(read.linear, model().linear)
     assert np.array_equal(read.threshold, model().threshold)
+
+
+def test_a_model_of_the_older_format_scores_by_its_forest_and_linear_part(tmp_path: Path) -> None:
+    newer = replace(model(), scale=np.tile(np.array([0.0, 1.0, 1.0, 0.0, 0.0], dtype=np.float32), (3, 1)))
+    newer.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = {name: file[name] for name in file.files if not name.startswith(("own", "net", "center", "width"))}
+    arrays["scale"] = arrays["scale"][:, :3]
+    arrays["told"] = np.array(json.dumps(json.loads(str(arrays["told"])) | {"format": 1}))
+    np.savez(tmp_path / "old.npz", allow_pickle=False, **arrays)
+    rows = np.random.default_rng(0).random((4, len(INPUTS)), dtype=np.float32)
+
+    older = Verifier(Model.load(tmp_path / "old.npz"))
+
+    places = np.array([0, 1, 2, 0])
+    assert np.allclose(older.score(rows, places), Verifier(newer).score(rows, places))
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,213 @@
+"""The cache as the pipeline uses it: what a store says is checked once more, and nothing of it fails a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from gateway.cache.asked import Asked
+from gateway.cache.base import Quota, StoreAway, Stored
+from gateway.cache.cache import MOST_PENDING, Cache
+from gateway.cache.canonical import canonical
+from gateway.cache.control import NO_CONTROL
+from gateway.cache.eligibility import allowed_by_form
+from gateway.cache.identity import Sharing
+from gateway.cache.semantic import Match, Thresholds
+from gateway.cache.topics import Topics
+from gateway.ledger.record import Record
+from policies.schema import CacheMode, Policy
+from routers.decision import Features, Query
+from tests.unit.gateway.cache.bodies import request
+
+NOW = 1000.0
+VECTOR = np.array([1.0, 0.0], dtype=np.float32)
+BODY = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}]}'
+ANSWER = Stored(
+    "1", "key:k", "p", "x", "general", BODY, "m", "e", NOW - 5, NOW + 10, cost_nanousd=7, topic="chat", text="t"
+)
+POLICY = Policy.model_validate(
+    {
+        "schema": 1,
+        "name": "p",
+        "cache": {"mode": "semantic", "max_false_hit_share": 0.05},
+        "category": [
+            {"name": "strict", "examples": ["x"], "cache": {"mode": "semantic", "max_false_hit_share": 0.01}},
+            {"name": "literal", "examples": ["x"], "cache": {"mode": "exact"}},
+        ],
+    }
+)
+SETTINGS = [(0.03, Thresholds({"chat": 0.97, "*": None})), (0.05, Thresholds({"chat": 0.9, "*": None}))]
+
+
+class Shelf:
+    """A store with one answer at most; away where it is told so."""
+
+    def __init__(self, stored: Stored | None = ANSWER, away: bool = False) -> None:
+        self.stored = stored
+        self.away = away
+        self.put_: list[Stored] = []
+        self.dropped: list[str] = []
+
+    async def exact(self, _tenant: str, _exact: str) -> Stored | None:
+        if self.away:
+            raise StoreAway
+        return self.stored
+
+    get = exact
+
+    async def put(self, stored: Stored, _quota: Quota) -> bool:
+        if self.away:
+            raise StoreAway
+        self.put_.append(stored)
+        return True
+
+    async def drop(self, _tenant: str, ids: Sequence[str]) -> int:
+        self.dropped += ids
+        return len(ids)
+
+
+class Near:
+    """A search that always finds the one answer."""
+
+    def __init__(self, probability: float) -> None:
+        self.match = Match("1", 0.9, probability)
+
+    def find(self, *_: object) -> list[Match]:
+        return [self.match]
+
+
+def a_cache(shelf: Shelf, probability: float = 0.95) -> Cache:
+    return Cache(
+        store=cast(Any, shelf),
+        finder=cast(Any, Near(probability)),
+        topics=Topics(lambda _vector, _text: "chat", SETTINGS),
+        embedding=cast(Any, type("E", (), {"id": "e/1", "facts": None})()),
+        sharing=Sharing.KEY,
+        room=(10, 10_000),
+        clock=lambda: NOW,
+    )
+
+
+def asked(**control: Any) -> Asked:
+    found = request("Is it so?")
+    form = canonical(found)
+    may = allowed_by_form(found, form)
+    return Asked(found, POLICY, replace(NO_CONTROL, **control), "key:k", form, "p", "x", may)
+
+
+def query(category: str = "general") -> Query:
+    return Query("Is it so?", features=Features(tokens=3, chars=9), embedding=VECTOR, category=category)
+
+
+async def test_an_exact_repeat_is_found_with_its_age() -> None:
+    hit = await a_cache(Shelf()).repeat(asked())
+
+    assert hit is not None and (hit.kind, hit.probability, hit.age_s) == (CacheMode.EXACT, 1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"),
+    [
+        ({"tenant": "key:other"}, "foreign"),
+        ({"partition": "q"}, "foreign"),
+        ({"body": b"{"}, "unreadable"),
+        ({"body": b'{"choices":[]}'}, "unreadable"),
+        ({"expires_s": NOW}, None),
+    ],
+)
+async def test_what_a_store_should_not_have_said_is_not_passed_on(change: dict[str, Any], counted: str | None) -> None:
+    shelf = Shelf(replace(ANSWER, **change))
+    cache = a_cache(shelf)
+
+    assert await cache.repeat(asked()) is None
+    await cache.settled()
+    assert cache.counts[counted or "none"] == (counted is not None)
+    assert shelf.dropped == (["1"] if counted == "unreadable" else [])
+
+
+async def test_an_answer_may_be_too_old_for_a_request() -> None:
+    cache = a_cache(Shelf())
+
+    assert await cache.repeat(asked(max_age_s=4)) is None
+    assert await cache.repeat(asked(max_age_s=5)) is not None
+
+
+async def test_a_store_that_is_away_fails_nothing() -> None:
+    shelf = Shelf(away=True)
+    cache, one = a_cache(shelf), asked()
+
+    assert await cache.repeat(one) is None and await cache.like(one, query()) is None
+    keeping = cache.keeping(one, query())
+    assert keeping is not None
+    keeping.feed(BODY)
+    keeping.done(Record(id="r", at=NOW, route="chat", status=200))
+    await cache.settled()
+    assert cache.counts["away"] == 3
+
+
+@pytest.mark.parametrize(
+    ("category", "theirs", "probability", "found"),
+    [
+        ("general", "general", 0.95, True),
+        ("general", "general", 0.85, False),
+        ("strict", "general", 0.99, False),
+        ("general", "strict", 0.99, False),
+        ("literal", "general", 0.99, False),
+        ("general", "literal", 0.99, False),
+    ],
+)
+async def test_the_stricter_rule_of_question_and_answer_holds(
+    category: str, theirs: str, probability: float, found: bool
+) -> None:
+    cache = a_cache(Shelf(replace(ANSWER, category=theirs)), probability)
+
+    hit = await cache.like(asked(), query(category))
+
+    assert (hit is not None) == found
+
+
+async def test_what_is_kept_is_what_paraphrases_need() -> None:
+    shelf = Shelf(None)
+    cache, one = a_cache(shelf), asked(tags=("v1",))
+    await cache.repeat(one)
+    await cache.like(one, query())
+    keeping = cache.keeping(one, query())
+    assert keeping is not None
+
+    keeping.feed(BODY)
+    keeping.done(Record(id="r", at=NOW, route="chat", status=200, model="m", cost_nanousd=9, end_user="ann"))
+    await cache.settled()
+
+    (kept,) = shelf.put_
+    assert (kept.text, kept.topic, kept.embedder, kept.tags) == ("Is it so?", "chat", "e/1", ("v1",))
+    assert (kept.cost_nanousd, kept.expires_s) == (9, NOW + POLICY.cache.ttl_s)
+    assert kept.end_user is not None and "ann" not in kept.end_user
+
+
+async def test_a_slow_store_holds_no_more_than_a_bounded_number_of_answers() -> None:
+    cache = a_cache(Shelf(None))
+
+    for _ in range(MOST_PENDING + 5):
+        cache.keep(ANSWER, POLICY)
+    await asyncio.sleep(0)
+
+    assert cache.counts["left_undone"] == 5
+    await cache.settled()
+
+
+def test_of_settings_the_loosest_that_is_certified_for_a_share_counts() -> None:
+    topics = Topics(lambda _vector, _text: "chat", SETTINGS)
+
+    assert [topics.needed("chat", "chat", share) for share in (0.02, 0.03, 0.04, 0.05, 0.2)] == [
+        None,
+        0.97,
+        0.97,
+        0.9,
+        0.9,
+    ]
+    assert topics.needed("chat", "else", 0.05) is None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ from gateway.cache.parsed import BUCKETS, Parsed, parse
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 FORMAT = 2
-_OLDER = 1
 NEAR = 0.05
 _FAR = 5.0
 INPUTS = ("cosine", "margin", "crowd", *NAMES)
@@ -88,12 +87,10 @@ class Model:
         try:
             with np.load(path, allow_pickle=False) as file:
                 told = json.loads(str(file["told"]))
-                arrays = {name: file[name] for name in (_SHARED if told["format"] == _OLDER else _ARRAYS)}
+                arrays = {name: file[name] for name in _ARRAYS}
         except (OSError, ValueError, KeyError) as error:
             raise VerifierError(f"{path} is no verifier: {error}") from error
-        if told.get("format") == _OLDER:
-            arrays = _nothing(len(told["categories"])) | arrays | {"scale": np.pad(arrays["scale"], ((0, 0), (0, 2)))}
-        if told.get("format") not in (FORMAT, _OLDER) or tuple(told.get("inputs", ())) != INPUTS:
+        if told.get("format") != FORMAT or tuple(told.get("inputs", ())) != INPUTS:
             raise VerifierError(f"{path} was made for other evidence than this version gathers: calibrate again")
         return cls(
             categories=tuple(told["categories"]),
@@ -104,26 +101,11 @@ class Model:
         )
 
 
-_SHARED = ("rarity", "roots", "feature", "threshold", "left", "right", "value", "linear", "scale")
 _ARRAYS = (
-    *_SHARED,
+    *("rarity", "roots", "feature", "threshold", "left", "right", "value", "linear", "scale"),
     *("own_roots", "own_spans", "own_base", "center", "width"),
     *("net_0", "net_1", "net_2", "net_3", "net_4", "net_5"),
 )
-
-
-def _nothing(categories: int) -> dict[str, npt.NDArray[Any]]:
-    """No forests of categories' own and a net that says nothing: the older format had neither."""
-    inputs = len(INPUTS)
-    net = ((1, categories + inputs, 1), (1, 1), (1, 1, 1), (1, 1), (1, 1, 1), (1, 1))
-    return {
-        "own_roots": np.empty(0, dtype=np.int32),
-        "own_spans": np.zeros(categories + 1, dtype=np.int32),
-        "own_base": np.zeros(categories, dtype=np.float32),
-        "center": np.zeros(inputs, dtype=np.float32),
-        "width": np.ones(inputs, dtype=np.float32),
-        **{f"net_{place}": np.zeros(shape, dtype=np.float32) for place, shape in enumerate(net)},
-    }
 
 
 class Verifier:

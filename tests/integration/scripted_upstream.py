@@ -33,10 +33,12 @@ def first_of_stream() -> bytes:
 
 @dataclass
 class ScriptedUpstream:
-    """`asked_at` and `left_at` are times of the event loop; the script's last line repeats."""
+    """`asked_at` and `left_at` are times of the event loop; the script's last line repeats. Nobody is answered before
+    `waits_for` requests are there."""
 
     script: list[bytes]
     port: int = 0
+    waits_for: int = 0
     asked_at: list[float] = field(default_factory=list)
     left_at: list[float] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,6 +57,7 @@ class ScriptedUpstream:
                 length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if b"ontent-Length" in line)
                 await reader.readexactly(length)
                 self.asked_at.append(asyncio.get_running_loop().time())
+                await eventually(lambda: len(self.asked_at) >= self.waits_for)
                 line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
                 writer.write(line)
                 self.arrived.set()

@@ -67,6 +67,7 @@ async def test_what_another_try_cannot_mend_is_asked_once(provider: OpenAIProvid
 
 async def test_five_hundred_calls_at_once_do_not_amplify_an_outage(provider: OpenAIProvider) -> None:
     async with scripted(fault(500)) as upstream:
+        upstream.waits_for = 500  # else the first failures may pause the endpoint before the others have left
         only = target("a", provider, base_url=upstream.url)
         calls = dispatcher(only)
 

@@ -229,3 +229,44 @@ def test_metrics_tell_hits_and_what_they_saved(line: Line, question: str) -> Non
 
     assert 'fingerpost_cache_total{category="general",result="hit-exact"}' in text
     assert "fingerpost_cache_saved_usd_total" in text
+
+
+ACTIVATE = "How do I activate a new card?"
+ALSO = "How can I activate a new card?"
+
+
+def test_what_certainly_asks_the_same_is_answered_by_likeness(line: Line) -> None:
+    line.sings(TEXT, "something else")
+    line.ask(ACTIVATE, "alike")
+
+    again = line.ask(ALSO, "alike")
+
+    assert again.headers["x-fingerpost-cache"] == "hit-semantic" and said(again) == TEXT
+    assert 0.9 < float(again.headers["x-fingerpost-cache-score"]) < 1
+    assert row(line.served, again.headers["x-request-id"])["embed_ms"] is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("How do I activate a second card?", "How do I deactivate a second card?"),
+        ("How do I activate a third card secretly?", "How can I activate a third card secretly?"),
+        ("How do I literally activate a fourth card?", "How can I literally activate a fourth card?"),
+    ],
+    ids=["opposite", "category off", "category exact"],
+)
+def test_what_may_not_be_answered_by_likeness_is_asked(line: Line, first: str, second: str) -> None:
+    line.sings("this", "that")
+    line.ask(first, "alike")
+
+    assert said(line.ask(second, "alike")) == "that"
+
+
+def test_likeness_never_leads_into_another_context(line: Line) -> None:
+    line.sings("for children", "for adults")
+    messages = [{"role": "system", "content": "You talk to children."}, {"role": "user", "content": ACTIVATE}]
+    line.ask("", "alike", messages=messages)
+
+    other = line.ask(ALSO, "alike", messages=[{"role": "system", "content": "To adults."}, messages[1]])
+
+    assert said(other) == "for adults" and other.headers["x-fingerpost-cache"] == "miss"

@@ -1,6 +1,5 @@
 """The verifier: one scale of probability, the stricter category, and files that are what they say."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,22 +101,6 @@ def test_a_saved_model_is_read_as_it_was(tmp_path: Path) -> None:
     assert (read.categories, read.embedder, read.base, read.depth) == (("easy", "strict"), "e", 0.5, 1)
     assert np.array_equal(read.linear, model().linear)
     assert np.array_equal(read.threshold, model().threshold)
-
-
-def test_a_model_of_the_older_format_scores_by_its_forest_and_linear_part(tmp_path: Path) -> None:
-    newer = replace(model(), scale=np.tile(np.array([0.0, 1.0, 1.0, 0.0, 0.0], dtype=np.float32), (3, 1)))
-    newer.save(tmp_path / "m.npz")
-    with np.load(tmp_path / "m.npz") as file:
-        arrays = {name: file[name] for name in file.files if not name.startswith(("own", "net", "center", "width"))}
-    arrays["scale"] = arrays["scale"][:, :3]
-    arrays["told"] = np.array(json.dumps(json.loads(str(arrays["told"])) | {"format": 1}))
-    np.savez(tmp_path / "old.npz", allow_pickle=False, **arrays)
-    rows = np.random.default_rng(0).random((4, len(INPUTS)), dtype=np.float32)
-
-    older = Verifier(Model.load(tmp_path / "old.npz"))
-
-    places = np.array([0, 1, 2, 0])
-    assert np.allclose(older.score(rows, places), Verifier(newer).score(rows, places))
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Whole(Protocol):
 @dataclass(slots=True)
 class Answer:
     """One call's reply; `whole` where a strategy makes the request's answer of several, `keeping` where the cache takes
-    it. `length_is_own`: it ends at a length only where the request itself says so."""
+    it. `own_length`: the bound on tokens that the request itself sets, where no budget may set a lesser one."""
 
     opened: Opened
     lease: Lease
@@ -41,4 +41,15 @@ class Answer:
     choices: int
     whole: Whole | None = None
     keeping: Keeping | None = None
-    length_is_own: bool = False
+    own_length: int | None = None
+
+    def keep(self) -> None:
+        """Hand the cache what it has collected, once the answer is settled and logged."""
+        if self.keeping is not None:
+            said, own = self.record.output_tokens or 0, self.own_length
+            self.keeping.done(self.logged, length_is_own=own is not None and said >= own)
+
+    @property
+    def logged(self) -> Record:
+        """The record of the request that it answers."""
+        return self.record if self.whole is None else self.whole.record

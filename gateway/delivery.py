@@ -37,19 +37,19 @@ class Delivery:
         """A whole answer, settled and logged: whether the client still waits for it changes nothing any more."""
         opened, record = answer.opened, answer.record
         self.settle(answer)
-        if answer.keeping is not None:
-            answer.keeping.feed(opened.first, opened.reply.dialect)
-            answer.keeping.done(record, length_is_own=answer.length_is_own)
         if answer.policy.log.prompts:
             record.answer = opened.first.decode(errors="replace")
         self._ledger.put(record)
+        if answer.keeping is not None:
+            answer.keeping.feed(opened.first, opened.reply.dialect)
+            answer.keep()
         await opened.reply.frames.aclose()
         return opened.first
 
     async def frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """The frames a client sees; settles the record in `finally`, also when the client leaves."""
         whole = answer.whole
-        record = answer.record if whole is None else whole.record
+        record = answer.logged
         kept: list[bytes] | None = [] if answer.policy.log.prompts else None
         keeping, dialect = answer.keeping, answer.opened.reply.dialect
         record.status, record.error_code = 500, "internal_error"
@@ -81,18 +81,17 @@ class Delivery:
     def _conclude(self, answer: Answer, kept: list[bytes] | None) -> None:
         """Settle and log a stream that has ended."""
         whole = answer.whole
-        record = answer.record if whole is None else whole.record
+        record = answer.logged
         self.settle(answer)
         if whole is not None:
             if answer.opened.meter.done:
                 record.status, record.error_code = 200, None
             whole.conclude()
             self._observed(record, answer.started)
-        if answer.keeping is not None:
-            answer.keeping.done(record, length_is_own=answer.length_is_own)
         if kept is not None:
             record.answer = b"".join(kept).decode(errors="replace")
         self._ledger.put(record)
+        answer.keep()
 
     async def _metered(self, answer: Answer) -> AsyncGenerator[bytes, None]:
         """Frames with usage priced or hidden, ended where the budget ends; `UpstreamError` where the stream breaks."""

@@ -164,6 +164,7 @@ class Pipeline:
         effort = tactics.effort if tactics is not None else None
         answer = await self._opened(request, incoming, query, decision.ranking, policy, deadline, effort)
         answer.keeping = keeping
+        answer.own_length = None if answer.lease.hard else request.max_output_tokens
         record.first_byte_ms = ms_since(incoming.started)
         opened = answer.opened
         headers = [*answer_headers(record, opened), *answer.lease.headers]
@@ -217,11 +218,11 @@ class Pipeline:
             return Reply(self._delivery.frames(answer), stream=True, headers=headers)
         body = sitting.body(answer)
         record.status, record.error_code = 200, None
+        record.answer = body.decode(errors="replace") if policy.log.prompts else None
+        self._delivery.logged(record, incoming.started)
         if keeping is not None:
             keeping.feed(body)
             keeping.done(record)
-        record.answer = body.decode(errors="replace") if policy.log.prompts else None
-        self._delivery.logged(record, incoming.started)
         frame = as_stream(body, request.wants_usage) if request.stream else body
         return Reply(OneFrame(frame), stream=request.stream, headers=headers)
 

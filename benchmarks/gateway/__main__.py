@@ -76,7 +76,7 @@ async def _measure(arguments: argparse.Namespace, console: Console) -> Outcome:
         with Processes(folder) as processes:
             port, upstream_pid = await _start_upstream(processes, load_core, outcome.plan.chunks)
             stage = Stage(upstream_pid, port, contestant_core, load_core, folder)
-            names = arguments.only or [name for name in RECIPES if name != "fingerpost-cached"]
+            names = arguments.only or list(RECIPES)
             contestants = await _bring_up_all(names, port, processes, stage, outcome, console)
             await _run_rounds(contestants, stage, _rounds(arguments), outcome, console)
             await _run_soak(contestants, arguments, outcome, console)

@@ -37,11 +37,6 @@ def fingerpost_full(upstream_port: int, folder: Path) -> Contestant:
     return replace(plain, environment=environment, key=key, beside=(redis,))
 
 
-def fingerpost_cached(upstream_port: int, folder: Path) -> Contestant:
-    """As a user starts it, under a policy that caches: all but the first of equal requests are exact hits."""
-    return _plain("fingerpost-cached", _program(), upstream_port, folder, _CACHE)
-
-
 def _tenant(program: str, environment: dict[str, str]) -> str:
     """An organisation, a team and a key, all bounded far above what a benchmark uses; the key's secret."""
 
@@ -73,14 +68,14 @@ def _program() -> str:
     return program
 
 
-def _plain(name: str, program: str, upstream_port: int, folder: Path, more: str = "") -> Contestant:
+def _plain(name: str, program: str, upstream_port: int, folder: Path) -> Contestant:
     port, home = free_port(), folder / name
     policies = home / "policies"
     policies.mkdir(parents=True)
     (home / "catalogue.toml").write_text("".join(_catalogue_rows(mode, upstream_port) for mode in PACES))
     for mode in PACES:
         policy = "default" if mode == "instant" else mode
-        (policies / f"{policy}.toml").write_text(_policy(policy, mode) + more)
+        (policies / f"{policy}.toml").write_text(_policy(policy, mode))
     key = f"fp-{secrets.token_urlsafe(32)}"
     command = (program, "serve", "--host", HOST, "--port", str(port), "--data-dir", str(home / "data"))
     environment = {
@@ -94,7 +89,6 @@ def _plain(name: str, program: str, upstream_port: int, folder: Path, more: str 
     return Contestant(name, port, command, environment, key, models=_POLICIES)
 
 
-_CACHE = '\n[cache]\nmode = "exact"\n'
 _POLICIES = {mode: "auto" if mode == "instant" else f"auto:{mode}" for mode in PACES}
 
 

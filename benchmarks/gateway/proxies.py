@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.gateway.client import Target, connect
 from benchmarks.gateway.contestant import HOST, CannotStart, Contestant
-from benchmarks.gateway.fingerpost import fingerpost, fingerpost_cached, fingerpost_full
+from benchmarks.gateway.fingerpost import fingerpost, fingerpost_full
 from benchmarks.gateway.load import verdict
 from benchmarks.gateway.peers import litellm, tensorzero
 from benchmarks.gateway.processes import Processes, Started, free_port
@@ -90,7 +90,6 @@ RECIPES: Mapping[str, Recipe] = {
     "fastapi": fastapi,
     "fingerpost": fingerpost,
     "fingerpost-full": fingerpost_full,
-    "fingerpost-cached": fingerpost_cached,
     "tensorzero": tensorzero,
     "litellm": litellm,
 }

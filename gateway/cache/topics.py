@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from gateway.cache.classes import Classes
 from gateway.cache.config import read, read_served
 from gateway.cache.index import LikenessIndex
+from gateway.cache.parsed import Parsed
 from gateway.cache.partition import Vector
 from gateway.cache.replay import judge_of
-from gateway.cache.semantic import ELSE, Thresholds
-from gateway.cache.verifier import Verifier
+from gateway.cache.semantic import ELSE, Candidate, Entry, Judge, Thresholds
+from gateway.cache.verifier import Doubles, Verifier
 
 Classify = Callable[[Vector, str], str]
 
 
+Settings = Sequence[tuple[float, Thresholds]]
+
+
 def likeness(path: Path) -> tuple[LikenessIndex, Topics]:
-    """What finds entries by likeness, and how sure it must be, by the configuration at `path`; `ValueError` where that
-    can't be read."""
-    model, _ = read(path)
-    verifier = Verifier(model)
-    served = read_served(path)
-    classify = Classes(served[0]).topic if served is not None else _anything
-    return LikenessIndex(judge_of(verifier), verifier.parse), Topics(classify, served[1] if served is not None else ())
+    """What finds entries by likeness, and how sure it must be, by the configuration at `path`.
+
+    It is read at first need: most gateways answer exact repeats only, and it takes memory. `ValueError` then.
+    """
+    learned = _Learned(path)
+    return LikenessIndex(learned.judge, learned.parse), Topics(learned.classify, learned.settings)
+
+
+class _Learned:
+    """The parts of a configuration, each read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def judge(self, query: Entry, candidates: Sequence[Candidate], cosines: Vector) -> Doubles:
+        """See `Judge`."""
+        return self._judge(query, candidates, cosines)
+
+    def parse(self, text: str) -> Parsed:
+        """A text's evidence."""
+        return self._verifier.parse(text)
+
+    def classify(self, vector: Vector, text: str) -> str:
+        """What a question is about."""
+        return self._served[0](vector, text)
+
+    def settings(self) -> Settings:
+        """Thresholds by the share that they are certified for."""
+        return self._served[1]
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        return Verifier(read(self._path)[0])
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return judge_of(self._verifier)
+
+    @cached_property
+    def _served(self) -> tuple[Classify, Settings]:
+        found = read_served(self._path)
+        return (_anything, ()) if found is None else (Classes(found[0]).topic, found[1])
 
 
 def _anything(_vector: Vector, _text: str) -> str:
@@ -31,16 +71,14 @@ def _anything(_vector: Vector, _text: str) -> str:
 
 
 class Topics:
-    """`settings` are thresholds by the share of wrong hits that they are certified for."""
+    """`settings` gives thresholds by the share of wrong hits that they are certified for."""
 
-    def __init__(self, classify: Classify, settings: Sequence[tuple[float, Thresholds]]) -> None:
+    def __init__(self, classify: Classify, settings: Callable[[], Settings]) -> None:
         self.of = classify
-        self._settings = sorted(settings, key=lambda one: one[0], reverse=True)
+        self._settings = settings
 
     def needed(self, asked: str, cached: str, share: float) -> float | None:
         """The probability at which an answer may be given: that of the loosest setting that is certified for the share;
         None: not at all. Of two topics the stricter counts."""
-        for certified, thresholds in self._settings:
-            if certified <= share:
-                return thresholds.of(asked, cached)
-        return None
+        certified = [one for one in self._settings() if one[0] <= share]
+        return max(certified, key=lambda one: one[0])[1].of(asked, cached) if certified else None

@@ -85,7 +85,7 @@ def a_cache(shelf: Shelf, probability: float = 0.95) -> Cache:
     return Cache(
         store=cast(Any, shelf),
         finder=cast(Any, Near(probability)),
-        topics=Topics(lambda _vector, _text: "chat", SETTINGS),
+        topics=Topics(lambda _vector, _text: "chat", lambda: SETTINGS),
         embedding=cast(Any, type("E", (), {"id": "e/1", "facts": None})()),
         sharing=Sharing.KEY,
         room=(10, 10_000),
@@ -201,7 +201,7 @@ async def test_a_slow_store_holds_no_more_than_a_bounded_number_of_answers() -> 
 
 
 def test_of_settings_the_loosest_that_is_certified_for_a_share_counts() -> None:
-    topics = Topics(lambda _vector, _text: "chat", SETTINGS)
+    topics = Topics(lambda _vector, _text: "chat", lambda: SETTINGS)
 
     assert [topics.needed("chat", "chat", share) for share in (0.02, 0.03, 0.04, 0.05, 0.2)] == [
         None,

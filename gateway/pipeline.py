@@ -115,10 +115,10 @@ class Pipeline:
         record = incoming.record
         hit = await self._cache.repeat(asked)
         if hit is None:
-            query = await self._understood(request, route, record, for_cache=asked.needs_embedding)
+            query = await self._understood(request, route, record, asked)
             hit = await self._cache.like(asked, query)
         if hit is not None:
-            asked.land(hit.stored)
+            asked.release()
             self._cache.used(hit)
             return self._again(request, incoming, route.active.policy, hit)
         record.cache_status = asked.status
@@ -319,7 +319,7 @@ class Pipeline:
         return replace(decision, ranking=order, reason=f"{decision.reason} {note}" if note else decision.reason)
 
     async def _understood(
-        self, request: ChatRequest, route: Route, record: Record, *, for_cache: bool = False
+        self, request: ChatRequest, route: Route, record: Record, asked: Asked | None = None
     ) -> Query:
         """The query with its category and, where policy, router or cache need it, the embedding."""
         query, categoriser = describe(request), route.active.categoriser
@@ -327,7 +327,8 @@ class Pipeline:
         facts = query.facts
         named = categoriser.by_predicate(query)
         wanted = route.active.router.needs_embedding or (named is None and categoriser.needs_embedding)
-        if ((wanted and not route.pinned) or for_cache) and query.text:
+        cached = asked is not None and asked.needs_embedding(is_named=named is not None)
+        if ((wanted and not route.pinned) or cached) and query.text:
             began = perf_counter()
             vector = await self._embedding.of(query.text)
             record.embed_ms = ms_since(began)

@@ -33,15 +33,23 @@ class Asked:
         return "bypass" if self.may.mode is CacheMode.OFF or not self.control.reads else "miss"
 
     def land(self, stored: Stored | None = None) -> None:
-        """Those who wait get the answer, or ask themselves."""
+        """Those who wait get the answer; without one the first of them asks for all."""
         flight, self.flight = self.flight, None
         if flight is not None:
             flight.land(stored)
 
-    @property
-    def needs_embedding(self) -> bool:
-        """Whether it may be answered by likeness, as far as the request itself goes."""
-        return self.may.mode is CacheMode.SEMANTIC and self.policy.most_cached is CacheMode.SEMANTIC
+    def release(self) -> None:
+        """Those who wait ask for themselves."""
+        flight, self.flight = self.flight, None
+        if flight is not None:
+            flight.release()
+
+    def needs_embedding(self, is_named: bool) -> bool:
+        """Whether it may be answered by likeness as far as the request itself goes, or its category, where no predicate
+        `is_named`, may be cached otherwise than others."""
+        policy = self.policy
+        alike = self.may.mode is CacheMode.SEMANTIC and policy.most_cached is CacheMode.SEMANTIC
+        return alike or (not is_named and policy.needs_embedding and bool(policy.cache_rules))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ it holds can't be used, the request is answered as if there were no cache.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from gateway.cache.complete import Collector
 from gateway.cache.control import control_of
 from gateway.cache.eligibility import Window, allowed_by_category, allowed_by_form
 from gateway.cache.flights import Flights
-from gateway.cache.forgetting import named, take_up
+from gateway.cache.forgetting import Told, forget, named, told_by
 from gateway.cache.identity import Scope, Sharing, fingerprints, group_of, key_line, tenant_of
 from gateway.cache.index import LikenessIndex
 from gateway.cache.replayed import readable
@@ -37,6 +38,10 @@ from gateway.wire.chat_request import ChatRequest
 from policies.schema import CacheMode, Policy
 from routers.decision import Query
 
+log = logging.getLogger(__name__)
+
+# How long after a store was away it is asked again to forget.
+AGAIN_S = 1.0
 # Answers on their way to the store; beyond that they are not kept.
 MOST_PENDING = 256
 
@@ -55,17 +60,29 @@ class Keeping:
         if self._collector is None:
             self._collector = Collector(dialect, self._asked.request.stream)
         self._collector.feed(frame)
+        if self._collector.gave_up:
+            self._asked.release()
 
     def done(self, record: Record, *, length_is_own: bool = False) -> None:
         """All frames were there, or will not come."""
+        stored = None
+        try:
+            stored = self._stored(record, length_is_own)
+            if stored is not None:
+                self._cache.keep(stored, self._asked.policy)
+        except Exception:
+            log.exception("the answer to %s could not be kept", record.id)
+        if stored is None and record.status == 200:
+            self._asked.release()
+        else:
+            self._asked.land(stored)
+
+    def _stored(self, record: Record, length_is_own: bool) -> Stored | None:
         body = None
         if self._collector is not None and record.status == 200 and not record.budget_exhausted:
             tokens = record.input_tokens or 0, record.output_tokens or 0
             body = self._collector.whole(length_is_own=length_is_own, tokens=tokens)
-        stored = self._cache.made(self._asked, self._query, record, body) if body is not None else None
-        if stored is not None:
-            self._cache.keep(stored, self._asked.policy)
-        self._asked.land(stored)
+        return self._cache.made(self._asked, self._query, record, body) if body is not None else None
 
 
 class Cache:
@@ -93,6 +110,8 @@ class Cache:
         self._link = link
         self._clock = clock
         self._flights = Flights()
+        self._to_forget: asyncio.Queue[Told] = asyncio.Queue()
+        self._forgets: asyncio.Task[None] | None = None
         self._pending: set[asyncio.Task[None]] = set()
 
     def asked(self, request: ChatRequest, caller: Caller, route: Route, header: str) -> Asked | None:
@@ -158,9 +177,13 @@ class Cache:
 
     def keeping(self, asked: Asked, query: Query) -> Keeping | None:
         """Who takes the answer; None where nothing of it may be kept."""
+        unsure = query.embedding is None and query.category == asked.policy.default_category
+        if unsure and asked.needs_embedding(is_named=False):
+            asked.release()  # its category may be another, and forbid it
+            return None
         if asked.may.mode is not CacheMode.OFF and asked.control.stores:
             return Keeping(self, asked, query)
-        asked.land()
+        asked.release()
         return None
 
     def made(self, asked: Asked, query: Query, record: Record, body: bytes) -> Stored | None:
@@ -238,9 +261,20 @@ class Cache:
         return {**self.counts, **found, "pending": len(self._pending), "led": len(self._flights)}
 
     async def take_up(self, changes: Sequence[Change]) -> None:
-        """What others have forgotten is forgotten here too."""
-        if self._store is not None:
-            await take_up(self._store, changes, is_alone=self._link is None)
+        """What others have forgotten will be forgotten here too."""
+        for told in told_by(changes, is_alone=self._link is None):
+            self._to_forget.put_nowait(told)
+
+    async def _forgetting(self) -> None:
+        """One after the other, each until it is done: a store that is away does not keep what is to be forgotten."""
+        while True:
+            told = await self._to_forget.get()
+            while True:
+                try:
+                    await forget(self.store, told.tenant, told.wanted)
+                    break
+                except StoreAway:
+                    await asyncio.sleep(AGAIN_S)
 
     async def start(self) -> None:
         """Learn what is there."""
@@ -248,9 +282,13 @@ class Cache:
             await self._link.start()
         if self._store is not None:
             await self._store.start()
+            self._forgets = asyncio.create_task(self._forgetting(), name="cache-forgetting")
 
     async def close(self) -> None:
         """Until what is on its way to the store is there."""
+        if self._forgets is not None:
+            self._forgets.cancel()
+            await asyncio.wait({self._forgets})
         await self.settled()
         if self._store is not None:
             await self._store.close()
@@ -296,7 +334,8 @@ class Cache:
         now = self._clock()
         age_s = max(0.0, now - stored.created_s)
         oldest_s = asked.control.max_age_s
-        if stored.tenant != asked.tenant or stored.partition != asked.partition:
+        same = kind is not CacheMode.EXACT or stored.exact == asked.exact
+        if stored.tenant != asked.tenant or stored.partition != asked.partition or not same:
             self.counts["foreign"] += 1
             return None
         if not readable(stored.body):

@@ -35,6 +35,11 @@ class Collector:
         self._frames: list[bytes] | None = [] if dialect in _DIALECTS else None
         self._bytes = 0
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether it is known already that nothing will come of it."""
+        return self._frames is None
+
     def feed(self, frame: bytes) -> None:
         """A frame as the client sees it: whole events, or one whole body (to a client of a stream too)."""
         if self._frames is None:

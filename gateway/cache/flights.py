@@ -11,7 +11,16 @@ from gateway.cache.base import Stored
 
 LONGEST_S = 20.0
 
-Turn = asyncio.Future["Stored | None"]
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What one who waits is told: an answer, or that it leads now, or neither: it is to ask for itself."""
+
+    stored: Stored | None = None
+    leads: bool = False
+
+
+Turn = asyncio.Future[_Word]
 
 
 @dataclass(slots=True)
@@ -37,42 +46,45 @@ class Flight:
         return self._turn is None
 
     async def answer(self) -> Stored | None:
-        """The leader's answer. None: there is none to share, and this one `leads` now or has waited long enough."""
+        """The leader's answer. None: there is none to share; this one `leads` now, or is to ask for itself."""
         turn = self._turn
         if turn is None:
             return None
         try:
-            async with asyncio.timeout(self._flights.longest_s):
-                stored = await turn
-        except TimeoutError:
-            if turn not in self._group.turns:  # the answer came at the same moment
-                return self._told(turn.result())
-            self._group.turns.remove(turn)
-            return None
+            await asyncio.wait({turn}, timeout=self._flights.longest_s)  # which never cancels the turn
         except asyncio.CancelledError:
-            if turn in self._group.turns:
-                self._group.turns.remove(turn)
-            elif turn.result() is None:  # made the leader, but nobody is left to be
+            if self._told(turn).leads:  # made the leader, but nobody is left to be
                 self.land(None)
             raise
-        return self._told(stored)
-
-    def _told(self, stored: Stored | None) -> Stored | None:
-        if stored is None:
+        word = self._told(turn)
+        if word.leads:
             self._turn = None
-        return stored
+        return word.stored
+
+    def _told(self, turn: Turn) -> _Word:
+        """What was said by now; from then on nobody is."""
+        if turn.done():
+            return turn.result()
+        self._group.turns.remove(turn)
+        return _Word()
 
     def land(self, stored: Stored | None) -> None:
         """Hand the answer to all who wait; without one the first of them leads."""
-        turns = self._group.turns
-        woken = turns if stored is not None else turns[:1]
-        self._group.turns = turns[len(woken) :]
-        for turn in woken:
-            turn.set_result(stored)
-        if woken and stored is None:
+        if stored is None and self._group.turns:
             self._group.began_s = self._flights.clock()
+            self._group.turns.pop(0).set_result(_Word(leads=True))
         else:
-            self._flights.over(self._name, self._group)
+            self._end(_Word(stored))
+
+    def release(self) -> None:
+        """There will be nothing to share: whoever waits asks for itself."""
+        self._end(_Word())
+
+    def _end(self, word: _Word) -> None:
+        turns, self._group.turns = self._group.turns, []
+        for turn in turns:
+            turn.set_result(word)
+        self._flights.over(self._name, self._group)
 
 
 class Flights:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from hashlib import blake2b
 
 import msgspec
 
-from gateway.cache.base import Store, StoreAway, Wanted
+from gateway.cache.base import Store, Wanted
 from gateway.ledger.acts import CACHE, EVERYTHING, Change
 
 AT_ONCE = 500
@@ -45,11 +44,9 @@ async def forget(store: Store, tenant: str | None, wanted: Wanted) -> int:
     return sum([await store.drop(one, ids) async for one, ids in found(store, tenant, wanted)])
 
 
-async def take_up(store: Store, changes: Sequence[Change], *, is_alone: bool) -> None:
-    """What others have forgotten is forgotten here too; who may have missed something and is alone with its
-    answers forgets all of them."""
-    for change in changes:
-        if change.what == CACHE or (change.what == EVERYTHING and is_alone):
-            told = msgspec.json.decode(change.subject, type=Told) if change.what == CACHE else Told()
-            with suppress(StoreAway):
-                await forget(store, told.tenant, told.wanted)
+def told_by(changes: Sequence[Change], *, is_alone: bool) -> list[Told]:
+    """What is to be forgotten; who may have missed something and is alone with its answers forgets all of them."""
+    found = [msgspec.json.decode(change.subject, type=Told) for change in changes if change.what == CACHE]
+    if is_alone and any(change.what == EVERYTHING for change in changes):
+        found.append(Told())
+    return found

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
 from gateway.cache.asked import Asked
-from gateway.cache.base import Quota, StoreAway, Stored
+from gateway.cache.base import Quota, StoreAway, Stored, Wanted
 from gateway.cache.cache import MOST_PENDING, Cache
 from gateway.cache.canonical import canonical
 from gateway.cache.control import NO_CONTROL
 from gateway.cache.eligibility import allowed_by_form
+from gateway.cache.forgetting import Told
 from gateway.cache.identity import Sharing
 from gateway.cache.semantic import Match, Thresholds
 from gateway.cache.topics import Topics
+from gateway.ledger.acts import CACHE, Change
 from gateway.ledger.record import Record
 from policies.schema import CacheMode, Policy
 from routers.decision import Features, Query
+from tests.eventually import eventually
 from tests.unit.gateway.cache.bodies import request
 
 NOW = 1000.0
@@ -65,6 +69,17 @@ class Shelf:
             raise StoreAway
         self.put_.append(stored)
         return True
+
+    async def start(self) -> None:
+        """Nothing to begin."""
+
+    close = start
+
+    async def entries(self, _tenant: str, _wanted: Wanted) -> AsyncIterator[Stored]:
+        if self.away:
+            raise StoreAway
+        if self.stored is not None:
+            yield self.stored
 
     async def drop(self, _tenant: str, ids: Sequence[str]) -> int:
         self.dropped += ids
@@ -211,3 +226,49 @@ def test_of_settings_the_loosest_that_is_certified_for_a_share_counts() -> None:
         0.9,
     ]
     assert topics.needed("chat", "else", 0.05) is None
+
+
+async def test_who_waits_for_a_leader_that_keeps_nothing_asks_for_itself() -> None:
+    cache, leader, follower = a_cache(Shelf(None)), asked(), asked()
+    assert await cache.repeat(leader) is None
+    waits = asyncio.create_task(cache.repeat(follower))
+    await asyncio.sleep(0)
+    keeping = cache.keeping(leader, query())
+    assert keeping is not None
+
+    keeping.feed(b'{"object":"response"}', dialect="responses")
+
+    assert await asyncio.wait_for(waits, 5) is None and follower.flight is None
+
+
+async def test_an_answer_by_likeness_is_no_exact_repeat_for_those_who_wait() -> None:
+    cache, leader, follower = a_cache(Shelf(None)), asked(), asked()
+    await cache.repeat(leader)
+    waits = asyncio.create_task(cache.repeat(follower))
+    await asyncio.sleep(0)
+
+    leader.land(replace(ANSWER, exact="another"))
+
+    assert await asyncio.wait_for(waits, 5) is None
+
+
+async def test_what_may_be_of_a_category_that_is_not_known_is_not_kept() -> None:
+    cache, one = a_cache(Shelf(None)), asked()
+
+    assert cache.keeping(one, replace(query(), embedding=None)) is None
+
+
+async def test_what_is_to_be_forgotten_is_forgotten_once_the_store_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.cache.cache.AGAIN_S", 0.001)
+    shelf = Shelf(away=True)
+    cache = a_cache(shelf)
+    await cache.start()
+    wanted = msgspec.json.encode(Told("key:k", Wanted(ids=("1",)))).decode()
+
+    await cache.take_up([Change(CACHE, wanted)])
+    await asyncio.sleep(0.01)
+    assert not shelf.dropped
+    shelf.away = False
+
+    await eventually(lambda: shelf.dropped == ["1"])
+    await cache.close()

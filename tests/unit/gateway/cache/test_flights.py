@@ -94,3 +94,29 @@ async def test_other_requests_do_not_wait() -> None:
     flights = Flights()
 
     assert flights.join("x").leads and flights.join("y").leads
+
+
+@pytest.mark.parametrize("stored", [ANSWER, None])
+async def test_one_who_leaves_at_the_moment_of_the_answer_spoils_it_for_nobody(stored: Stored | None) -> None:
+    flights = Flights()
+    first = flights.join("x")
+    others, tasks = await waiting(flights, 2)
+
+    tasks[0].cancel("client left")
+    first.land(stored)
+
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert await tasks[1] is stored and others[1].leads == (stored is None)
+    assert len(flights) == (stored is None)
+
+
+async def test_where_nothing_can_be_shared_all_ask_at_once() -> None:
+    flights = Flights()
+    first = flights.join("x")
+    others, tasks = await waiting(flights, 3)
+
+    first.release()
+
+    assert await asyncio.gather(*tasks) == [None] * 3 and not any(one.leads for one in others)
+    assert not len(flights) and flights.join("x").leads

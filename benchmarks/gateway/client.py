@@ -91,6 +91,11 @@ class ClientConnection(asyncio.Protocol):
         finally:
             watchdog.cancel()
 
+    @property
+    def receiving(self) -> bool:
+        """Whether an answer has begun to arrive and has not ended."""
+        return self._exchange is not None and self._exchange.events > 0
+
     def close(self) -> None:
         """Drop the connection."""
         self.usable = False

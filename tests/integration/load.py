@@ -96,15 +96,21 @@ class Load:
         self._pause_s = pause_s
         self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._connections: dict[int, ClientConnection] = {}
         self.seen = Seen()
 
     async def __aenter__(self) -> Load:
-        self._tasks = [asyncio.create_task(self._client(ask)) for ask in self._asks]
+        self._tasks = [asyncio.create_task(self._client(number, ask)) for number, ask in enumerate(self._asks)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._ending = True
         await asyncio.gather(*self._tasks)
+
+    @property
+    def streaming(self) -> int:
+        """How many clients are in the middle of a stream: they have had an event, and await more."""
+        return sum(connection.receiving for connection in self._connections.values())
 
     async def answered(self, more: int, within_s: float = 20.0) -> None:
         """Wait for so many more outcomes, of whatever kind."""
@@ -135,7 +141,7 @@ class Load:
 
         await eventually(holds, within_s)
 
-    async def _client(self, ask: Ask) -> None:
+    async def _client(self, number: int, ask: Ask) -> None:
         target = ask.target(self._url)
         request = target.request()
         connection: ClientConnection | None = None
@@ -147,6 +153,7 @@ class Load:
                 self._note(ask, "no connection", began)
                 await asyncio.sleep(0.05)
                 continue
+            self._connections[number] = connection
             self._note(ask, verdict(await connection.exchange(request, TIMEOUT_S), ask.stream), began)
             await asyncio.sleep(self._pause_s)
         if connection is not None:

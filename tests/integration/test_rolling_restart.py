@@ -169,6 +169,8 @@ async def test_a_killed_worker_breaks_its_own_streams_only_and_its_leases_are_ch
         streams = [Ask(team.key, "typical", stream=True)] * 8
         async with Load(served.url, streams, PAUSE_S) as load:
             await load.answered(16)
+            # One of two workers holds half of the connections at least: some of the streams under way are its own.
+            await eventually(lambda: load.streaming >= 6)
             victim = max(workers_of(served), key=partial(clients_at, served))
             os.kill(victim, signal.SIGKILL)
             await eventually(lambda: gone(victim))
@@ -183,7 +185,9 @@ async def test_a_killed_worker_breaks_its_own_streams_only_and_its_leases_are_ch
     report(capsys, "SIGKILL of one of two workers", load.seen)
     assert after.counts == {OK: len(after.outcomes)}
     # The system closes a connection with a reset where the victim had not read all that was sent to it.
-    assert set(before.counts) - {"closed early", "reset"} == {OK, "broken stream (closed early)"}
+    broken = {"broken stream (closed early)", "broken stream (reset)"}
+    assert set(before.counts) <= {OK, "closed early", "reset", *broken}
+    assert broken & set(before.counts)
     assert level["reserved_nanousd"] == 0
     assert expired(postgres_server, postgres_url) > 0
     assert code == 0

@@ -82,6 +82,11 @@ class ModelCard(Prices):
         """Whether the cost of a call can be computed."""
         return self.price_in_usd_per_mtok is not None and self.price_out_usd_per_mtok is not None
 
+    @cached_property
+    def longest_output(self) -> int:
+        """Tokens that an answer can't exceed."""
+        return self.max_output_tokens or self.context_tokens
+
     def prices(self, at: float | None = None, input_tokens: int = 0) -> Prices:
         """The prices of a call of so many input tokens at the Unix time `at` (None: now), for people."""
         return prices_at(self, self.price, at, input_tokens)
@@ -132,9 +137,20 @@ class ModelCard(Prices):
 
         For who reckons many outputs' costs: ceil((read x input + written x output) / 1000) is `cost_nanousd`.
         """
-        lists = self._rates
-        rates = lists[0] if len(lists) == 1 else rates_at(lists, input_tokens, None)
+        steady = self.steady_rates
+        if steady is not None:
+            return steady
+        rates = rates_at(self._rates, input_tokens, None)
         return rates[2], rates[7]
+
+    @cached_property
+    def steady_rates(self) -> tuple[int, int] | None:
+        """`text_rates` where they are the same for every call; None where they depend on its day or length. A card that
+        knows only one of the two prices has none."""
+        if not self.priced:
+            return 0, 0
+        rates, *others = self._rates
+        return None if others else (rates[2], rates[7])
 
     @cached_property
     def _rates(self) -> tuple[Rates, ...]:
@@ -144,7 +160,8 @@ class ModelCard(Prices):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's; the copy works its prices out anew."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("_rates", None)
+        for derived in ("_rates", "steady_rates", "longest_output"):
+            copied.__dict__.pop(derived, None)
         return copied
 
 

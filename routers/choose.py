@@ -121,10 +121,12 @@ def _propensities(
     tries: Mapping[int, float] | None,
 ) -> list[float]:
     """The probability of each candidate to be drawn; `tries` are those of the others, where they are not all alike."""
-    if tries is None:
+    if tries is None and not exploration:
+        tries = {}
+    elif tries is None:
         others = [index for index in inside if index not in leaders]
         tries = {index: exploration / len(others) for index in others}
-    kept = 1.0 - sum(tries.values())
+    kept = 1.0 - sum(tries.values()) if tries else 1.0
     total = sum(candidates[index].endpoint.weight for index in leaders)
     shares = [0.0] * len(candidates)
     for index, share in tries.items():
@@ -174,10 +176,10 @@ def _led(chosen: Ranked, ranking: Sequence[Ranked], leaders: set[int], inside: S
     if len(ranking) == 1:
         return f"{_name(chosen)} is the only candidate."
     if len(leaders) == 1:
-        others = [ranking[index] for index in inside if index not in leaders]
-        if not others:
+        rest = [index for index in inside if index not in leaders]
+        if not rest:
             return f"{_name(chosen)} scored {chosen.score:.3f}."
-        second = max(others, key=attrgetter("score"))
+        second = ranking[max(rest, key=[one.score for one in ranking].__getitem__)]
         return f"{_name(chosen)} scored {chosen.score:.3f}, ahead of {_name(second)} with {second.score:.3f}."
     models = {ranking[index].candidate.card.id for index in leaders}
     kind = "endpoints of this model" if len(models) == 1 else "candidates with the best score"

@@ -20,9 +20,9 @@ from routers.gate import Gate
 from routers.hardness import Hardness
 from routers.inputs import Floats, Inputs
 from routers.learned import LearnedRouter, Progress, check, silent
-from routers.predictions import Predictions
+from routers.predictions import ONE, ZERO, Predictions
 from routers.roster import Roster
-from routers.token_forecasts import TokenForecasts
+from routers.token_forecasts import WAIT_TOKENS, TokenForecasts
 
 if TYPE_CHECKING:
     from routers.training.checkpoint import Checkpoint
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 Settings = Mapping[str, Any]
-# Waiting takes about as long as writing so many tokens does (`routers.prior.latency_factor`).
-_WAIT_TOKENS = np.float32(200)
 SHARED = ("scores_usual", *token_forecasts.ARRAYS, *roster.ARRAYS)
 
 
@@ -60,7 +58,7 @@ class FoldedRouter(LearnedRouter):
         self._roster = Roster.of(artifact)
         gated = "gate.anchors" in artifact.arrays
         self._gate = Gate.from_arrays(artifact.arrays) if gated else None
-        self._strange = np.float32(artifact.arrays["strange"] if gated else 0.0)
+        self._strange = np.asarray(artifact.arrays["strange"] if gated else 0.0, dtype=np.float32)
 
     @classmethod
     @abstractmethod
@@ -124,16 +122,16 @@ class FoldedRouter(LearnedRouter):
         trust = self._trust(inputs)
         scores, lengths = self._deviations(inputs, trust)
         quality = _between(plan.usual + plan.spread(scores))
-        strangeness = np.float32(1) - trust[:, None]
+        strangeness = ONE - trust[:, None]
         tokens = plan.tokens * np.exp(plan.spread(lengths) + strangeness * plan.lift)
-        doubt = plan.doubt + strangeness * np.maximum(self._strange - plan.doubt, np.float32(0))
+        doubt = plan.doubt + strangeness * np.maximum(self._strange - plan.doubt, ZERO)
         return Predictions(
             quality=quality,
-            low=np.maximum(quality - doubt, np.float32(0)),
-            high=np.minimum(quality + doubt, np.float32(1)),
+            low=np.maximum(quality - doubt, ZERO),
+            high=np.minimum(quality + doubt, ONE),
             tokens=tokens,
             tokens_high=tokens * plan.high,
-            latency_ms=plan.latency_ms * ((tokens + _WAIT_TOKENS) / (plan.tokens + _WAIT_TOKENS)),
+            latency_ms=plan.latency_per_token * (tokens + WAIT_TOKENS),
             usual=plan.usual,
             usual_tokens=plan.tokens,
             trust=trust,
@@ -173,4 +171,4 @@ class FoldedRouter(LearnedRouter):
 
 
 def _between(scores: Floats) -> Floats:
-    return np.minimum(np.maximum(scores, np.float32(0)), np.float32(1))
+    return np.minimum(np.maximum(scores, ZERO), ONE)

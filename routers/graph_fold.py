@@ -63,7 +63,10 @@ class Places:
 
     def attention(self, cosines: Floats) -> Floats:
         """Weights of the fine nodes [Q, N] from cosines to them; rows sum to less than 1."""
-        weights: Floats = np.exp(np.float32(self.reach) * (cosines - np.float32(self.near))) * self.mass
+        weights: Floats = cosines - np.float32(self.near)
+        weights *= np.float32(self.reach)
+        np.exp(weights, out=weights)
+        weights *= self.mass
         weights /= weights.sum(axis=1, keepdims=True) + np.float32(self.doubt)
         return weights
 

@@ -18,7 +18,7 @@ from routers.card_prior import CardPrior
 from routers.graph_fold import Places, basis
 from routers.graph_nodes import LEAST_USUAL, MOST_USUAL, Folded, Remembered, Weights, blended, folded
 from routers.inputs import FACTS, Floats, Inputs
-from routers.token_forecasts import lift
+from routers.token_forecasts import WAIT_TOKENS, lift
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,7 +40,8 @@ POOL = ("pool.table", "pool.edges", "pool.mix", "pool.shrink")
 class Plan:
     """C candidates: maps of a query's basis [W, 2 C] and [H + 1, C], and figures [C] of what is usual.
 
-    `lift` is added to the logarithms of tokens as far as a query is not trusted.
+    `latency_per_token` is milliseconds by token, written or waited (`WAIT_TOKENS`). `lift` is added to the logarithms
+    of tokens as far as a query is not trusted.
     """
 
     cards: tuple[ModelCard, ...]
@@ -51,7 +52,7 @@ class Plan:
     usual_tokens: Floats
     lift: np.float32
     doubt: Floats
-    latency_ms: Floats
+    latency_per_token: Floats
     mean_ratio: Floats
 
 
@@ -287,7 +288,7 @@ class Pool:
             usual_tokens=_floats(np.exp(rows[:, LOG_TOKENS])),
             lift=lift(rows[:, LOG_TOKENS]),
             doubt=_floats(doubt),
-            latency_ms=_floats(np.exp(rows[:, LOG_MS])),
+            latency_per_token=_floats(np.exp(rows[:, LOG_MS]) / (np.exp(rows[:, LOG_TOKENS]) + WAIT_TOKENS)),
             mean_ratio=_floats(np.exp(rows[:, RATIO])),
         )
 

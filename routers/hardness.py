@@ -9,11 +9,13 @@ from typing import Self
 import numpy as np
 
 from routers.inputs import Floats
-from routers.linear import Array, sigmoid
+from routers.linear import Array
+from routers.predictions import ONE
 
 # How many spreads a query may lie from the others, and how near to 0 and 1 a forecast may come.
 _FARTHEST = 3.0
-_NEAREST = 0.005
+_LEAST, _MOST = np.float32(0.005), np.float32(0.995)
+_HIGHEST = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,18 +37,23 @@ class Hardness:
     def mended(self, told: Floats) -> Floats:
         """Forecasts [Q, M], within 0..1."""
         z = self.apart(told)
-        logits = self.logits(told) + (self.base + z * (self.slope + z * self.bend))
-        return sigmoid(np.asarray(logits, dtype=np.float32))
+        raised = self.lift + (self.base + z * (self.slope + z * self.bend))
+        # sigmoid(logit p + r) = p / (p + (1 - p) / exp r): neither logarithms nor a tangent of every pair
+        odds: Floats = np.exp(-np.minimum(np.maximum(raised, -_HIGHEST), _HIGHEST)).astype(np.float32)
+        likely = np.minimum(np.maximum(told, _LEAST), _MOST)
+        mended: Floats = likely / (likely + (ONE - likely) * odds)
+        return mended
 
     def apart(self, told: Floats) -> Floats:
         """z of each query [Q, 1]."""
-        z = (told.mean(axis=1, keepdims=True) - self.middle) * (1 / self.spread)
+        # as `mean`, in a third of the time
+        z = (np.add.reduce(told, axis=1, keepdims=True) / told.shape[1] - self.middle) * (1 / self.spread)
         found: Floats = np.minimum(np.maximum(z, -_FARTHEST), _FARTHEST)
         return found
 
     def logits(self, told: Floats) -> Floats:
         """Of the forecasts, with `lift`, [Q, M]."""
-        likely = np.minimum(np.maximum(told, _NEAREST), 1 - _NEAREST)
+        likely = np.minimum(np.maximum(told, _LEAST), _MOST)
         found: Floats = np.log(likely / (1 - likely)) + self.lift
         return found
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from routers.training.dataset import Dataset
 
 _made = maker(Forecast)
+_NONE, _ALL = np.float32(0), np.float32(1)
 # Told how far a fit is: a share in 0..1 and what is being done.
 Progress = Callable[[float, str], None]
 
@@ -124,21 +125,25 @@ def forecasts_of(
 
     `prior`, `eagerness` and `learner` are a bandit's.
     """
-    quality, low, high, usual = np.fmin(np.fmax((told.quality[0], told.low[0], told.high[0], told.usual), 0.0), 1.0)
-    cap, cards = query.features.max_output_tokens, [one.card for one in candidates]
-    limits = np.array([card.max_output_tokens or card.context_tokens for card in cards], dtype=np.float64)
+    cap, count = query.features.max_output_tokens, len(candidates)
+    shares = np.empty((4, count), dtype=np.float32)
+    shares[0], shares[1], shares[2], shares[3] = told.quality[0], told.low[0], told.high[0], told.usual
+    np.fmin(np.fmax(shares, _NONE, out=shares), _ALL, out=shares)
+    np.minimum(shares[1], shares[0], out=shares[1])
+    np.maximum(shares[2], shares[0], out=shares[2])
+    *qualities, usual = shares.tolist()
+    limits = np.array([one.card.longest_output for one in candidates], dtype=np.float64)
     if cap is not None:
         limits = np.minimum(limits, cap)
-    written = np.empty((5, len(cards)))
+    written = np.empty((5, count))
     written[0], written[1], written[2] = told.tokens[0], told.tokens_high[0], told.usual_tokens
     np.multiply(written[0:3:2], told.mean_ratio, out=written[3:])
-    written = np.fmin(np.fmax(np.rint(written), 1.0), limits)
-    written[1] = np.maximum(written[1], written[0])
-    latency = np.array([one.latency_ms for one in candidates]) * latency_factor(written[0])
+    np.fmin(np.fmax(np.rint(written, out=written), 1.0, out=written), limits, out=written)
+    np.maximum(written[1], written[0], out=written[1])
     tokens, tokens_high, usual_tokens, *means = written.astype(np.int64).tolist()
-    qualities = np.stack((quality, np.minimum(low, quality), np.maximum(high, quality))).tolist()
-    lists = (*qualities, tokens, tokens_high, latency.tolist(), usual.tolist(), usual_tokens)
+    latencies = (latency_factor(written[0]) * np.array([one.latency_ms for one in candidates])).tolist()
     ids = [one.endpoint.id for one in candidates]
     trust = repeat(min(max(float(told.trust[0]), 0.0), 1.0))
     before: Iterable[float | None] = repeat(None) if prior is None else prior
-    return _made(ids, *lists, trust, before, repeat(eagerness), repeat(learner), *means)
+    lists = (*qualities, tokens, tokens_high, latencies, usual, usual_tokens, trust, before)
+    return _made(ids, *lists, repeat(eagerness), repeat(learner), *means)

@@ -25,14 +25,10 @@ def costs_of(
     expected, high = [], []
     for one, told in zip(candidates, forecasts, strict=True):
         card = one.card
-        if card.priced:
-            read, written = card.text_rates(input_tokens)
-            mean, pico = told.output_tokens_mean, input_tokens * read
-            expected.append(-(-(pico + written * (told.output_tokens if mean is None else mean)) // 1000))
-            high.append(-(-(pico + written * told.output_tokens_high) // 1000))
-        else:
-            expected.append(0)
-            high.append(0)
+        read, written = card.steady_rates or card.text_rates(input_tokens)
+        mean, pico = told.output_tokens_mean, input_tokens * read
+        expected.append(-(-(pico + written * (told.output_tokens if mean is None else mean)) // 1000))
+        high.append(-(-(pico + written * told.output_tokens_high) // 1000))
     return expected, high
 
 
@@ -48,20 +44,22 @@ def scores_of(
 
     Where cost counts, a model without a price is taken to cost as much as the dearest of known price.
     """
-    dearest = 0
-    cost_weight, latency_weight = objective.cost * multiplier, objective.latency
-    if cost_weight:
-        dearest = max(costs, default=0)  # a cost that is not known is 0
-    quality_weight, cost_scale = objective.quality, objective.cost_scale_usd * _NANO
-    latency_scale, isfinite = objective.latency_scale_ms, math.isfinite
+    cost_weight, latency_weight, quality_weight = objective.cost * multiplier, objective.latency, objective.quality
+    if cost_weight and 0 in costs:  # as is one that is not known
+        dearest = max(costs)
+        costs = [cost or (0 if one.card.priced else dearest) for one, cost in zip(candidates, costs, strict=True)]
+    cost_scale, latency_scale = objective.cost_scale_usd * _NANO, objective.latency_scale_ms
     scores = []
-    for one, quality, latency_ms, cost in zip(candidates, qualities, latencies_ms, costs, strict=True):
-        score = quality_weight * (quality if isfinite(quality) else 0.0)
-        if cost_weight:
-            score -= cost_weight * ((cost or (0 if one.card.priced else dearest)) / cost_scale)
+    for quality, latency_ms, cost in zip(qualities, latencies_ms, costs, strict=True):
+        score = quality_weight * quality - cost_weight * (cost / cost_scale)
         if latency_weight:
-            score -= latency_weight * ((latency_ms if isfinite(latency_ms) else -_WORST) / latency_scale)
-        scores.append(max(score, _WORST))
+            score -= latency_weight * (latency_ms / latency_scale)
+        if not _WORST < score < math.inf:  # nor is it where one of these is no number
+            score = quality_weight * finite(quality, 0.0)
+            score -= cost_weight * (cost / cost_scale) if cost_weight else 0.0
+            score -= latency_weight * (finite(latency_ms, -_WORST) / latency_scale) if latency_weight else 0.0
+            score = max(score, _WORST)
+        scores.append(score)
     return scores
 
 

@@ -60,7 +60,7 @@ def latency_factor(output_tokens: int) -> float:
 def prior_forecast(candidate: Candidate, quality: float, margin: float, output: OutputPrior) -> Forecast:
     """A forecast of given quality (0..1, plus and minus `margin`) with the priors for tokens and latency."""
     card = candidate.card
-    limit = card.max_output_tokens or card.context_tokens
+    limit = card.longest_output
     median, high = output.median, output.high
     if high > limit:
         median, high = min(median, limit), limit

@@ -14,7 +14,7 @@ from routers.artifact import Artifact, ArtifactError
 from routers.card_prior import ARRAYS as CARD_ARRAYS
 from routers.card_prior import CardPrior
 from routers.inputs import Floats
-from routers.token_forecasts import lift
+from routers.token_forecasts import WAIT_TOKENS, lift
 
 Doubles = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -35,8 +35,9 @@ _KEPT_PLANS = 256
 class Plan:
     """What is known of C models in the order asked for; arrays [C] but `mix` [M, C].
 
-    `lift` is added to the logarithms of tokens as far as a query is not trusted. With `columns` all of them were
-    learned from and these are their places; else deviations are mixed by `mix`.
+    `latency_per_token` is milliseconds by token, written or waited (`WAIT_TOKENS`). `lift` is added to the logarithms
+    of tokens as far as a query is not trusted. With `columns` all of them were learned from and these are their
+    places; else deviations are mixed by `mix`.
     """
 
     cards: tuple[ModelCard, ...]  # held: a plan is found by the identities of its cards
@@ -46,13 +47,13 @@ class Plan:
     lift: np.float32
     high: Floats
     mean_ratio: Floats
-    latency_ms: Floats
+    latency_per_token: Floats
     columns: npt.NDArray[np.intp] | None
     mix: Floats
 
     def spread(self, deviations: Floats) -> Floats:
         """Deviations of the models that were learned from [Q, M], for the models of this plan [Q, C]."""
-        return deviations[:, self.columns] if self.columns is not None else deviations @ self.mix
+        return deviations.take(self.columns, axis=1) if self.columns is not None else deviations @ self.mix
 
 
 class Roster:
@@ -156,7 +157,7 @@ class Roster:
             lift=lift(rows[:, LOG_TOKENS]),
             high=_floats(np.exp(np.maximum(rows[:, HIGH], 0.0))),
             mean_ratio=_floats(np.exp(rows[:, MEAN])),
-            latency_ms=_floats(np.exp(rows[:, LOG_MS])),
+            latency_per_token=_floats(np.exp(rows[:, LOG_MS]) / (np.exp(rows[:, LOG_TOKENS]) + WAIT_TOKENS)),
             columns=places if (places < len(self._learned)).all() else None,
             mix=_floats(mix),
         )

@@ -25,6 +25,8 @@ PENALTIES = (1.0, 10.0, 100.0)
 _OWN = ("usual_log_tokens", "tokens_slope", "tokens_high")
 _MEAN = "tokens_mean"
 ARRAYS = (*_OWN, "length_weights", "length_fact_weights", "length_bias")
+# Waiting takes about as long as writing so many tokens does (`routers.prior.latency_factor`).
+WAIT_TOKENS = np.array(200, dtype=np.float32)
 _UNKNOWN_TOKENS = 200.0
 _UNKNOWN_HIGH = float(np.log(3.0))
 # Residuals of a model before its own quantile is believed over that of all models; for its mean these weigh as many.

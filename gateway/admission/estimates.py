@@ -164,7 +164,7 @@ class Estimates:
 
 def most_output(asked: int | None, card: ModelCard) -> int:
     """The most tokens that one answer can have."""
-    most = card.max_output_tokens or card.context_tokens
+    most = card.longest_output
     return most if asked is None or asked > most else asked
 
 

@@ -75,7 +75,7 @@ def _over_budget(features: Features, card: ModelCard, policy: Policy) -> str | N
 
 def worst_nanousd(features: Features, card: ModelCard) -> int:
     """The cost of a call whose answer is as long as request and model allow."""
-    output = features.max_output_tokens or card.max_output_tokens or card.context_tokens
+    output = features.max_output_tokens or card.longest_output
     return card.cost_nanousd(features.tokens, min(output, card.max_output_tokens or output))
 
 

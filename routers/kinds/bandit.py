@@ -240,7 +240,7 @@ class Bandit(LearnedRouter):
     def _corrected(self, prior: Predictions, inputs: Inputs, cards: Sequence[ModelCard]) -> Predictions:
         learned, contexts = self._learned(cards), self.contexts(inputs.embeddings)
         quality = _between(prior.quality + contexts @ learned.mean.T)
-        unsure = ((contexts @ learned.covariance) * contexts).sum(axis=2).T
+        unsure = np.add.reduce((contexts @ learned.covariance) * contexts, axis=2).T
         # What the prior's interval says beyond the level is the query's own chance, which no feedback takes away.
         below = _other_variance(prior.quality - prior.low, learned.first) + unsure
         above = _other_variance(prior.high - prior.quality, learned.first) + unsure

@@ -17,15 +17,15 @@ from routers.graph_nodes import REMEMBERED, WEIGHTS
 from routers.graph_pool import POOL, Graph, Pool
 from routers.inputs import Floats, Inputs
 from routers.learned import LearnedRouter, Progress, check, silent
-from routers.predictions import Predictions
+from routers.linear import sigmoid
+from routers.predictions import ONE, ZERO, Predictions
+from routers.token_forecasts import WAIT_TOKENS
 
 if TYPE_CHECKING:
     from routers.training.dataset import Dataset
 
 ARRAYS = ("skills", "fine", "fine_mass", "reach", "fact_centre", "fact_scale", "gate", *WEIGHTS, *REMEMBERED, *POOL)
-# Waiting takes about as long as writing so many tokens does (`routers.prior.latency_factor`).
-_WAIT_TOKENS = np.float32(200)
-_MOST_LOG_TOKENS = np.float32(13)
+_MOST_LOG_TOKENS = np.array(13, dtype=np.float32)
 
 
 class GraphRouter(LearnedRouter):
@@ -42,7 +42,8 @@ class GraphRouter(LearnedRouter):
         self.artifact = artifact
         self._pool = Pool(Graph.of(artifact))
         self._fine = np.ascontiguousarray(self._pool.graph.places.fine.T)
-        neighbour, self._low, self._high = artifact.arrays["gate"].tolist()
+        neighbour, low, high = artifact.arrays["gate"].tolist()
+        self._low, self._reach = (np.array(one, dtype=np.float32) for one in (low, max(high - low, 1e-6)))
         self._neighbour = max(len(self._fine.T) - int(neighbour), 0)
 
     @classmethod
@@ -74,18 +75,17 @@ class GraphRouter(LearnedRouter):
         whole, hidden = self._pool.basis(inputs, cosines)
         found = whole @ plan.maps
         count = len(plan.cards)
-        shares = np.float32(0.5) * (np.tanh(np.float32(0.5) * (found[:, :count] + plan.bias)) + np.float32(1))
-        quality = plan.usual + trust * (shares - plan.usual)
-        beyond = trust * found[:, count:] + (np.float32(1) - trust) * plan.lift
+        quality = plan.usual + trust * (sigmoid(found[:, :count] + plan.bias) - plan.usual)
+        beyond = trust * found[:, count:] + (ONE - trust) * plan.lift
         tokens = plan.usual_tokens * np.exp(np.minimum(beyond, _MOST_LOG_TOKENS))
-        gap = np.logaddexp(np.float32(0), hidden @ plan.gap)
+        gap = np.logaddexp(ZERO, hidden @ plan.gap)
         return Predictions(
             quality=quality,
-            low=np.maximum(quality - plan.doubt, np.float32(0)),
-            high=np.minimum(quality + plan.doubt, np.float32(1)),
+            low=np.maximum(quality - plan.doubt, ZERO),
+            high=np.minimum(quality + plan.doubt, ONE),
             tokens=tokens,
             tokens_high=tokens * np.exp(np.minimum(gap, _MOST_LOG_TOKENS)),
-            latency_ms=plan.latency_ms * ((tokens + _WAIT_TOKENS) / (plan.usual_tokens + _WAIT_TOKENS)),
+            latency_ms=plan.latency_per_token * (tokens + WAIT_TOKENS),
             usual=plan.usual,
             usual_tokens=plan.usual_tokens,
             trust=trust[:, 0],
@@ -104,6 +104,5 @@ class GraphRouter(LearnedRouter):
     def _trust(self, inputs: Inputs, cosines: Floats) -> Floats:
         """0..1 by the cosine to a near fine node, [Q]; 0 for queries without an embedding."""
         near = np.partition(cosines, self._neighbour, axis=1)[:, self._neighbour]
-        share = (near - np.float32(self._low)) / np.float32(max(self._high - self._low, 1e-6))
-        bounded: Floats = np.minimum(np.maximum(share, np.float32(0)), np.float32(1))
-        return np.where(inputs.embeddings.any(axis=1), bounded, np.float32(0))
+        bounded: Floats = np.minimum(np.maximum((near - self._low) / self._reach, ZERO), ONE)
+        return np.where(inputs.embeddings.any(axis=1), bounded, ZERO)

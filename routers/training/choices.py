@@ -138,7 +138,7 @@ def card_cost(cards: Sequence[ModelCard], given: npt.NDArray[np.float32], writte
     for place, card in enumerate(cards):
         if not card.priced:
             continue
-        limit = card.max_output_tokens or card.context_tokens
+        limit = card.longest_output
         out = np.nan_to_num(written[:, place].astype(np.float64), nan=ASSUMED_OUTPUT_TOKENS)
         out, read = np.clip(np.rint(out), 1, limit), np.rint(given[:, place].astype(np.float64))
         if card.price:

@@ -177,7 +177,7 @@ def dearest_call(data: Dataset, cap_usd: float | None = None) -> float:
     then to be counted as the cap. `ValueError` names a model that cost more than any card allows.
     """
     given = np.where(np.isnan(data.input_tokens), data.inputs.tokens[:, None], data.input_tokens)
-    limits = [float(card.max_output_tokens or card.context_tokens) for card in data.models]
+    limits = [float(card.longest_output) for card in data.models]
     most = card_cost(data.models, given, np.broadcast_to(np.array(limits, dtype=np.float32), given.shape))
     bound = float(most.max(initial=0.0))
     cost = np.where(data.observed, data.cost_usd, np.nan)

@@ -21,7 +21,7 @@ from local_runtime.base import (
     WeightsNotFound,
 )
 from local_runtime.engine import Engine, default_threads
-from tests.eventually import comes_true
+from tests.eventually import comes_true, eventually
 from tests.unit.local_runtime.scripted import Answer, ScriptedModel, scripted, spells
 from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer
 
@@ -168,7 +168,7 @@ async def test_closing_the_engine_ends_running_and_waiting_answers(paced: tuple[
     streams = [engine.generate(PROMPT, GREEDY) for _ in range(4)]
     await asyncio.to_thread(model.entered.acquire)
     closing = asyncio.create_task(asyncio.to_thread(engine.close))
-    await asyncio.sleep(0)
+    await eventually(lambda: closes(engine))  # steps that are let go before would be used up by answers
     model.let_go(50)
     await closing
     for stream in streams:
@@ -177,6 +177,17 @@ async def test_closing_the_engine_ends_running_and_waiting_answers(paced: tuple[
     engine.close()
     with pytest.raises(EngineStopped):
         engine.generate(PROMPT, GREEDY)
+
+
+def closes(engine: Engine) -> bool:
+    """Whether a full engine has been told to close."""
+    try:
+        engine.generate(PROMPT, GREEDY)
+    except EngineBusy:
+        return False
+    except EngineStopped:
+        return True
+    raise AssertionError("the engine was not full")
 
 
 async def test_an_engine_that_was_never_started_says_so() -> None:

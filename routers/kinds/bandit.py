@@ -21,7 +21,7 @@ from routers.bandit_state import Doubles, State, Tally, empty, faded
 from routers.decision import Candidate, Forecast, Query
 from routers.inputs import FACTS, Floats, Inputs, inputs_of
 from routers.learned import LearnedRouter, Progress, check, forecasts_of, silent
-from routers.predictions import Predictions
+from routers.predictions import ONE, ZERO, Predictions
 
 if TYPE_CHECKING:
     from routers.training.dataset import Dataset
@@ -30,6 +30,8 @@ _PRIOR = "prior."
 # Half the width of a 90 % interval in standard deviations.
 _Z90 = 1.6449
 _KEPT_POOLS = 64
+# Standard deviations that a query may lie from the others along one direction of the context.
+_FARTHEST = np.array(3, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,12 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Learned:
-    """Of a pool's models: theta's means [M, d] and covariances [M, d, d]; the variance of its level at first [M]."""
+    """Of a pool's M models: theta's means [d, M]; in squares of half a 90 % interval its covariances [d x d, M] and the
+    variance of a level at first [M]."""
 
-    mean: Doubles
-    covariance: Doubles
-    first: Doubles
+    mean: Floats
+    covariance: Floats
+    first: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,8 +205,10 @@ class Bandit(LearnedRouter):
     def contexts(self, embeddings: Floats) -> Doubles:
         """[Q, d] of embeddings [Q, D]; where there is none (all zeros) the level alone counts."""
         shown = embeddings.any(axis=1, keepdims=True)
-        leaning = _between((embeddings - self._centre) @ self._directions, -3.0, 3.0) * shown
-        return np.hstack([np.ones((len(embeddings), 1)), leaning])
+        found: Doubles = np.ones((len(embeddings), self.dimensions))
+        leaning = (embeddings - self._centre) @ self._directions
+        np.multiply(np.minimum(np.maximum(leaning, -_FARTHEST), _FARTHEST), shown, out=found[:, 1:])
+        return found
 
     def predict(self, inputs: Inputs, cards: Sequence[ModelCard]) -> Predictions:
         """The prior's, corrected; intervals shrink from the prior's as a model's level and slopes become known."""
@@ -238,18 +243,20 @@ class Bandit(LearnedRouter):
         return f"The bandit corrects the {self.prior.kind} router's forecasts by {self._count:,.0f} feedbacks."
 
     def _corrected(self, prior: Predictions, inputs: Inputs, cards: Sequence[ModelCard]) -> Predictions:
-        learned, contexts = self._learned(cards), self.contexts(inputs.embeddings)
-        quality = _between(prior.quality + contexts @ learned.mean.T)
-        unsure = np.add.reduce((contexts @ learned.covariance) * contexts, axis=2).T
+        learned, contexts = self._learned(cards), self.contexts(inputs.embeddings).astype(np.float32)
+        quality = _share(prior.quality + contexts @ learned.mean)
+        squares = (contexts[:, :, None] * contexts[:, None, :]).reshape(len(contexts), len(learned.covariance))
+        half = np.empty((2, *quality.shape), dtype=np.float32)
+        np.subtract(prior.quality, prior.low, out=half[0])
+        np.subtract(prior.high, prior.quality, out=half[1])
         # What the prior's interval says beyond the level is the query's own chance, which no feedback takes away.
-        below = _other_variance(prior.quality - prior.low, learned.first) + unsure
-        above = _other_variance(prior.high - prior.quality, learned.first) + unsure
+        half = np.sqrt(np.maximum(half * half - learned.first, ZERO) + squares @ learned.covariance)
         return replace(
             prior,
-            quality=quality.astype(np.float32),
-            low=_between(quality - _Z90 * np.sqrt(below)).astype(np.float32),
-            high=_between(quality + _Z90 * np.sqrt(above)).astype(np.float32),
-            usual=_between(prior.usual + learned.mean[:, 0]).astype(np.float32),
+            quality=quality,
+            low=np.maximum(quality - half[0], ZERO),
+            high=np.minimum(quality + half[1], ONE),
+            usual=_share(prior.usual + learned.mean[0]),
         )
 
     def _learned(self, cards: Sequence[ModelCard]) -> _Learned:
@@ -278,7 +285,9 @@ class Bandit(LearnedRouter):
         apart = changed.mean - stayed.mean
         between = (share * (1 - share))[:, :, None] * apart[:, :, None] * apart[:, None, :]
         within = (1 - share[:, :, None]) * stayed.covariance + share[:, :, None] * changed.covariance
-        return _Learned(mean, within + between, levels**2 + chance * self.beliefs.change_std**2)
+        square, first = _Z90**2, levels**2 + chance * self.beliefs.change_std**2
+        spread = (within + between).reshape(len(cards), dimensions * dimensions)
+        return _Learned(_floats(mean.T), _floats(square * spread.T), _floats(square * first))
 
     def _level_std(self, card: ModelCard) -> float:
         """How far a model's level may be off: more where the prior's interval for a usual query is wider than usual."""
@@ -311,14 +320,13 @@ def _believed(gram: Doubles, moment: Doubles, level: Doubles, slope: float) -> _
     return _Belief(mean, covariance, ((mean * moment).sum(axis=1) - volume) / 2)
 
 
-def _between(values: Array, least: float = 0.0, most: float = 1.0) -> Array:
-    """As `np.clip`, whose own checks take longer than fifty numbers do."""
-    return np.minimum(np.maximum(values, least), most)
+def _share(values: Floats) -> Floats:
+    """Between 0 and 1; as `np.clip`, whose own checks take longer than fifty numbers do."""
+    return np.minimum(np.maximum(values, ZERO), ONE)
 
 
-def _other_variance(half_width: Floats, first: Doubles) -> Doubles:
-    found: Doubles = np.maximum((half_width / _Z90) ** 2 - first, 0.0)
-    return found
+def _floats(array: Array) -> Floats:
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _beliefs(given: Mapping[str, Any]) -> Beliefs:

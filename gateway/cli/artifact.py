@@ -1,20 +1,24 @@
-"""`fingerpost artifact`: what a trained router is, and how two of them differ."""
+"""`fingerpost artifact`: what a trained router is, how two of them differ, and telling one a few outcomes more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from gateway.cli.output import fail, print_fields, print_json, print_table
+from gateway.cli.outcomes import bars, reader, refuse_foreign
+from gateway.cli.output import fail, print_fields, print_json, print_table, settings_or_fail
 from policies.catalogue import ModelCard
 from routers.artifact import Artifact, ArtifactError, read_artifact
 from routers.find import router_class
 from routers.inputs import FACTS, Inputs
 from routers.learned import LearnedRouter
+
+if TYPE_CHECKING:
+    from routers.training.teach import Taught
 
 app = typer.Typer(help="Trained routers.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -55,6 +59,48 @@ def diff(old: Folder, new: Folder, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def teach(
+    folder: Folder,
+    data: Annotated[Path, typer.Option(help="A folder with queries, outcomes and models; one outcome is enough.")],
+    out: Annotated[Path, typer.Option(help="The folder of the artifact that knows more, which may be the same.")],
+    as_json: Json = False,
+) -> None:
+    """Tell it graded outcomes, of models that it knows or of new ones, without training it again."""
+    artifact = _read(folder)
+    try:
+        refuse_foreign(out)
+        cards, taught = _taught(artifact, data)
+    except ValueError as error:
+        fail(str(error))
+    taught.artifact.save(out)
+    before, after = (usual_of(one, cards) for one in (artifact, taught.artifact))
+    if as_json:
+        fields = {
+            "artifact": str(out),
+            "sha256": taught.artifact.sha256,
+            "labels": taught.labels,
+            "known": taught.known,
+        }
+        print_json({**fields, "usual_quality": {name: [before[name], after[name]] for name in taught.labels}})
+        return
+    print_fields({"artifact": str(out), "kind": artifact.kind, "sha256": taught.artifact.sha256})
+    if taught.known:
+        print_fields({"left out": f"{taught.known} outcomes that the training had"})
+    rows = [(name, str(count), f"{before[name]:.3f}", f"{after[name]:.3f}") for name, count in taught.labels.items()]
+    print_table(("model", "labels", "usual quality before", "after"), rows)
+
+
+def _taught(artifact: Artifact, data: Path) -> tuple[Sequence[ModelCard], Taught]:
+    from routers.training.read import read_folder
+    from routers.training.teach import teach as tell
+
+    with bars() as watch:
+        opened = reader(settings_or_fail(), watch)
+        labelled = read_folder(data, opened.embed, opened.embedder, least_queries=1, least_models=1)
+    return labelled.models, tell(artifact, labelled)
+
+
 def described(artifact: Artifact) -> dict[str, Any]:
     """Everything but the arrays' contents, as plain values."""
     return {
@@ -74,18 +120,23 @@ def described(artifact: Artifact) -> dict[str, Any]:
 
 def usual_quality(artifact: Artifact) -> dict[str, float]:
     """What it forecasts of the models that it was trained with, whatever is asked; `ArtifactError` where it can't."""
-    names = [str(name) for name in artifact.data.get("models", ())]
+    data = artifact.data
+    names = {*data.get("models", ()), *(name for one in data.get("taught", ()) for name in one["models"])}
+    return usual_of(artifact, [ModelCard(id=name, context_tokens=131_072) for name in sorted(names)])
+
+
+def usual_of(artifact: Artifact, cards: Sequence[ModelCard]) -> dict[str, float]:
+    """What it forecasts of these models whatever is asked; `ArtifactError` where it can't."""
     found = router_class(artifact.kind)
-    if not names or not issubclass(found, LearnedRouter):
+    if not cards or not issubclass(found, LearnedRouter):
         return {}
-    cards = [ModelCard(id=name, context_tokens=131_072) for name in names]
     nothing = Inputs(
         np.zeros((1, artifact.dimensions), dtype=np.float32),
         np.full(1, 100, dtype=np.float32),
         np.zeros((1, len(FACTS)), dtype=np.float32),
     )
     told = found.from_artifact(artifact).predict(nothing, cards)
-    return {name: round(value, 6) for name, value in zip(names, told.usual.tolist(), strict=True)}
+    return {card.id: round(value, 6) for card, value in zip(cards, told.usual.tolist(), strict=True)}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,3 +85,9 @@ def bars() -> Iterator[Watch]:
             progress.update(places[what], completed=min(max(share, 0.0), 1.0), description=description)
 
         yield watch
+
+
+def refuse_foreign(out: Path) -> None:
+    """An artifact replaces an artifact, never something else that lies there."""
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is there already and no artifact: name another folder")

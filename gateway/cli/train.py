@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.outcomes import bars, reader
+from gateway.cli.outcomes import bars, reader, refuse_foreign
 from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
 from gateway.settings import make_cuda_deterministic
 from routers.artifact import Artifact
@@ -66,7 +66,7 @@ def _made(
     learned_kinds([kind])
     pairs = training.parse_settings(given)
     make_cuda_deterministic()
-    _refuse_foreign(out)
+    refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path is told before the work, not after
     checkpoint = training.checkpoint_of(out, resume=resume)
     chosen = training.settings_for(kind, pairs, checkpoint, device)
@@ -78,9 +78,3 @@ def _made(
     made.save(out)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return made
-
-
-def _refuse_foreign(out: Path) -> None:
-    """An artifact replaces an artifact, never something else that lies there."""
-    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} is there already and no artifact: name another folder")

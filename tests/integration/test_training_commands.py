@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli.main import app
 from routers.artifact import read_artifact
+from routers.training.read import inspect_folder
+from routers.training.teach import teach
 from tests.serving import environment
 from tests.unit.routers.training import folders
 
@@ -195,3 +197,63 @@ def test_something_that_is_no_artifact_is_never_replaced(shell: Shell, tmp_path:
     line = shell.refused("train", "--data", shell.data, "--kind", "mean", "--out", str(tmp_path))
 
     assert "no artifact" in line and (tmp_path / "mine.txt").read_text() == "keep"
+
+
+FRESH = {"id": "fresh", "org": "acme", "params_b": 70, "price_in": 0.5, "price_out": 1}
+
+
+def graded(
+    shell: Shell, name: str, score: float, model: dict[str, object] = FRESH, question: str = "Whose is {}?"
+) -> str:
+    """A folder of sixteen graded answers of one model."""
+    rows = [[f"{name}{at}", "new", question.format(at)] for at in range(16)]
+    scores = [[row[0], model["id"], score, 10, 20, 0.001, 1] for row in rows]
+    return str(folders.write(shell.folder / name, queries=rows, outcomes=scores, cards=[model]))
+
+
+def test_a_router_is_told_of_a_new_model_without_training(shell: Shell) -> None:
+    out = str(shell.folder / "taught")
+
+    told = json.loads(
+        shell.run(
+            "artifact", "teach", shell.artifact, "--data", graded(shell, "good", 1.0), "--out", out, "--json"
+        ).stdout
+    )
+    shown = json.loads(shell.run("artifact", "show", out, "--json").stdout)
+
+    before, after = told["usual_quality"]["fresh"]
+    assert told["labels"] == {"fresh": 16} and after > before + 0.1
+    assert (
+        shown["usual_quality"]["fresh"] == after
+        and shown["sha256"] == told["sha256"] != read_artifact(Path(shell.artifact)).sha256
+    )
+    assert [line["models"] for line in shown["data"]["taught"]] == [["fresh"]]
+    assert "fresh" in shell.run("artifact", "teach", out, "--data", graded(shell, "bad", 0.0), "--out", out).stdout
+
+
+def test_what_a_router_has_learned_from_is_not_told_to_it_again(shell: Shell) -> None:
+    out, labels = str(shell.folder / "told"), graded(shell, "once", 1.0)
+    shell.run("artifact", "teach", shell.artifact, "--data", labels, "--out", out)
+    learned = graded(shell, "learned", 1.0, folders.CARDS[0], "What is {} and one?")
+
+    again = shell.refused("artifact", "teach", out, "--data", labels, "--out", out)
+    part = json.loads(
+        shell.run(
+            "artifact", "teach", shell.artifact, "--data", learned, "--out", str(shell.folder / "p"), "--json"
+        ).stdout
+    )
+
+    assert "was told these very outcomes before" in again
+    assert part["known"] > 0 and part["labels"] == {"small": 16 - part["known"]}
+
+
+def test_another_embedders_labels_and_a_foreign_folder_are_refused(shell: Shell) -> None:
+    labels, kept = graded(shell, "other", 1.0), shell.folder / "kept"
+    kept.mkdir()
+    (kept / "notes.txt").write_text("mine")
+
+    foreign = shell.refused("artifact", "teach", shell.artifact, "--data", labels, "--out", str(kept))
+
+    assert "is there already and no artifact" in foreign and (kept / "notes.txt").read_text() == "mine"
+    with pytest.raises(ValueError, match="FINGERPOST_EMBEDDER"):
+        teach(read_artifact(Path(shell.artifact)), inspect_folder(Path(labels), least_queries=1, least_models=1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from threading import Lock, Thread
+from threading import Lock, Thread, main_thread
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,8 @@ class Graph:
             if self._runs or self.broken:
                 return
             self._runs = True
-        Thread(target=self._work, name="cache-graph", daemon=True).start()
+        # No daemon: the interpreter's end would tear it out of the library's code, and that aborts the process.
+        Thread(target=self._work, name="cache-graph").start()
 
     def _work(self) -> None:
         try:
@@ -95,7 +96,7 @@ class Graph:
 
     def _goes_on(self) -> bool:
         with self._starting:
-            self._runs = bool(self._todo)
+            self._runs = bool(self._todo) and main_thread().is_alive()
             return self._runs
 
     def _step(self) -> None:

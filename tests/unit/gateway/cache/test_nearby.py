@@ -1,5 +1,6 @@
 """Search that scans few vectors and goes by a graph among many."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -143,3 +144,20 @@ def test_without_a_graph_library_all_is_scanned(monkeypatch: pytest.MonkeyPatch)
     until(lambda: not goes_by_graph(made) and not made.has_graph)
 
     assert share_found(made, vectors, unit(1, 20)) == 1.0
+
+
+def test_processes_may_end_while_a_graph_grows() -> None:
+    program = (
+        "import time\n"
+        "import numpy as np\n"
+        "from gateway.cache.graph import Graph\n"
+        "graph = Graph(384, 8)\n"
+        "graph.put(range(20_000), np.random.default_rng(0).normal(size=(20_000, 384)).astype(np.float16))\n"
+        "time.sleep(0.3)\n"
+    )
+    command = [sys.executable, "-c", program]
+
+    # A thread in the library's code aborted about two in five of such ends.
+    done = [subprocess.run(command, check=False, capture_output=True, text=True, timeout=60) for _ in range(5)]
+
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 5

@@ -88,7 +88,7 @@ class Recorded:
 def vendor(recorded: Recorded) -> Iterator[str]:
     """A server that gives recorded answers; its address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Teller(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -103,7 +103,7 @@ def vendor(recorded: Recorded) -> Iterator[str]:
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Teller)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 from gateway.admission.base import Lease
-from gateway.cache.cache import Keeping
+from gateway.cache.collecting import Keeping
 from gateway.dispatch.dispatch import Opened
 from gateway.ledger.record import Record
 from policies.schema import Policy
@@ -30,7 +31,8 @@ class Whole(Protocol):
 @dataclass(slots=True)
 class Answer:
     """One call's reply; `whole` where a strategy makes the request's answer of several, `keeping` where the cache takes
-    it. `own_length`: the bound on tokens that the request itself sets, where no budget may set a lesser one."""
+    it. `own_length`: the bound on tokens that the request itself sets, where no budget may set a lesser one. `left`:
+    the status and code of a client that left a stream which others went on to hear."""
 
     opened: Opened
     lease: Lease
@@ -42,12 +44,21 @@ class Answer:
     whole: Whole | None = None
     keeping: Keeping | None = None
     own_length: int | None = None
+    left: tuple[int, str | None] | None = None
 
     def keep(self) -> None:
         """Hand the cache what it has collected, once the answer is settled and logged."""
         if self.keeping is not None:
             said, own = self.record.output_tokens or 0, self.own_length
-            self.keeping.done(self.logged, length_is_own=own is not None and said >= own)
+            ended_well = None if self.left is None else self.opened.meter.done
+            self.keeping.done(self.logged, length_is_own=own is not None and said >= own, ended_well=ended_well)
+
+    def leave(self, fate: tuple[int, str | None]) -> None:
+        """The client left, but not all who hear its stream: it is logged when that ends, and not before."""
+        self.left = fate
+        self.logged.total_ms = (perf_counter() - self.started) * 1000
+        if self.keeping is not None:
+            self.keeping.goes_on()
 
     @property
     def logged(self) -> Record:

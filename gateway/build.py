@@ -32,12 +32,18 @@ from gateway.api.raw import RawRoute
 from gateway.api.rerank import RerankRoute
 from gateway.api.responses import ResponsesRoute
 from gateway.api.route import ExplainRoute
+from gateway.cache.adapting import Adapting
+from gateway.cache.asking import Asking
 from gateway.cache.cache import Cache
+from gateway.cache.checks import Checks
 from gateway.cache.config import SHIPPED
+from gateway.cache.funds import Funds
 from gateway.cache.identity import Sharing
 from gateway.cache.memory_store import MemoryStore
 from gateway.cache.redis_store import RedisStore
+from gateway.cache.together import Together
 from gateway.cache.topics import likeness
+from gateway.cache.trust import TrustBook
 from gateway.delivery import Delivery
 from gateway.dispatch.breaker import State
 from gateway.dispatch.dispatch import Dispatcher
@@ -47,6 +53,7 @@ from gateway.dispatch.retries import Retries, RetryBudget
 from gateway.dispatch.shared_health import RedisSharedState, SharedHealth
 from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
+from gateway.ledger.cache_evidence import EvidenceStore
 from gateway.ledger.engine import open_engine
 from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import KEPT_DAYS, ResponseStore
@@ -142,9 +149,10 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
     admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
-    metrics, tracer = _metrics(ground.health), _tracer(ground)
-    lines = RequestLog() if settings.log_level in ("debug", "info") else None
+    metrics, tracer, lines = _metrics(ground.health), _tracer(ground), _lines(settings)
     observer, meanings = Observer(metrics, lines, tracer), Meanings(policies, fleet)
+    delivery = Delivery(health=ground.health, estimates=estimates, ledger=ground.ledger, observer=observer)
+    cache.checks = _checks(cache, embedding, Funds(paces, rulebook, ground.gauges), delivery)
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
     pipeline = Pipeline(
         meanings=meanings,
@@ -153,14 +161,13 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         health=ground.health,
         admission=admission,
         estimates=estimates,
-        delivery=Delivery(health=ground.health, estimates=estimates, ledger=ground.ledger, observer=observer),
+        delivery=delivery,
         paces=paces,
         purse=purse,
         cache=cache,
         rng=rng,
     )
     news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, cache, ground.environment)
-    shared = SharedHealth(ground.health, RedisSharedState(ground.link), monotonic) if ground.link is not None else None
     return Gateway(
         settings=settings,
         engine=engine,
@@ -176,7 +183,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         admission=admission,
         webhooks=webhooks,
         estimates=estimates,
-        shared_health=shared,
+        shared_health=_shared_health(ground),
         ledger=ground.ledger,
         responses=responses,
         feedback=FeedbackStore(engine),
@@ -245,10 +252,11 @@ def _cache(ground: Ground, embedding: Embedding) -> Cache:
     """Where answers are cached; it has a connection of its own to Redis."""
     settings = ground.settings
     finder, topics = likeness(SHIPPED)
-    link, store = None, None
+    link, store, leases = None, None, None
     if settings.cache_store == "redis" or (settings.cache_store == "auto" and settings.redis_url):
         link = RedisLink(settings.redis_url, settings.cache_timeout_s)
         store = RedisStore(link, settings.redis_url, finder)
+        leases = store.leases
     return Cache(
         store=store or (None if settings.cache_store == "off" else MemoryStore(finder)),
         link=link,
@@ -257,7 +265,14 @@ def _cache(ground: Ground, embedding: Embedding) -> Cache:
         embedding=embedding,
         sharing=Sharing(settings.cache_sharing),
         room=(settings.cache_max_entries, settings.cache_max_bytes),
+        trust=TrustBook(topics, EvidenceStore(ground.engine)),
+        together=Together(leases=leases, asking=Asking(finder.another(), time)),
+        adapting=Adapting(ground.health),
     )
+
+
+def _checks(cache: Cache, embedding: Embedding, funds: Funds, delivery: Delivery) -> Checks:
+    return Checks(trust=cache.trust, embedding=embedding, funds=funds, logged=delivery.logged, rng=random.Random())
 
 
 def _gauges(settings: Settings, engine: AsyncEngine, link: RedisLink | None) -> Gauges:
@@ -265,6 +280,15 @@ def _gauges(settings: Settings, engine: AsyncEngine, link: RedisLink | None) -> 
     if link is not None:
         return RedisGauges(link, SpendBook(engine), settings.lease_s)
     return SqlGauges(engine, share=1 / settings.workers, lease_s=settings.lease_s)
+
+
+def _shared_health(ground: Ground) -> SharedHealth | None:
+    """What workers tell each other of endpoints, where they have a Redis."""
+    return SharedHealth(ground.health, RedisSharedState(ground.link), monotonic) if ground.link is not None else None
+
+
+def _lines(settings: Settings) -> RequestLog | None:
+    return RequestLog() if settings.log_level in ("debug", "info") else None
 
 
 def _metrics(health: Health) -> Metrics:

@@ -15,6 +15,7 @@ from gateway.ledger.base import Ledger
 from gateway.ledger.record import Record
 from gateway.noting import note_usage
 from gateway.observe import Observer
+from gateway.relay import Relay
 from gateway.spending import Spending
 from gateway.wire.reply import CLIENT_LEFT
 
@@ -46,8 +47,16 @@ class Delivery:
         await opened.reply.frames.aclose()
         return opened.first
 
-    async def frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
-        """The frames a client sees; settles the record in `finally`, also when the client leaves."""
+    def frames(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+        """The frames a client sees, and with it whoever asks the same meanwhile; settled and logged as they end."""
+        source, keeping = self._until_settled(answer), answer.keeping
+        if keeping is None:
+            return source
+        shared = keeping.shared(answer.logged, answer.opened.reply.dialect, bounded=answer.lease.hard)
+        return source if shared is None else Relay(source, shared, answer.leave).frames()
+
+    async def _until_settled(self, answer: Answer) -> AsyncGenerator[bytes, None]:
+        """The frames; settles the record in `finally`, also when the client leaves."""
         whole = answer.whole
         record = answer.logged
         kept: list[bytes] | None = [] if answer.policy.log.prompts else None
@@ -85,7 +94,7 @@ class Delivery:
         self.settle(answer)
         if whole is not None:
             if answer.opened.meter.done:
-                record.status, record.error_code = 200, None
+                record.status, record.error_code = answer.left or (200, None)
             whole.conclude()
             self._observed(record, answer.started)
         if kept is not None:
@@ -121,6 +130,8 @@ class Delivery:
         """Pay what a call took, learn from it; a strategy's calls are logged as one, later."""
         record = answer.record
         note_usage(record, answer.opened)
+        if answer.left is not None:
+            record.status, record.error_code = answer.left
         usage = answer.opened.meter.settle()
         answer.lease.settle(usage.cost_nanousd, usage.input_tokens + usage.output_tokens)
         self._estimates.learn(answer.opened.ranked, answer.query, usage, record.finish_reason, answer.choices)

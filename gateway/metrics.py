@@ -84,7 +84,8 @@ class Metrics:
     def watch(self, prefix: str, documentation: str, read: Gauges) -> None:
         """Export every entry of `read()` as a gauge `fingerpost_<prefix>{name=...}`.
 
-        With several workers an entry is the sum over those alive, or their least where its name ends in `_up`.
+        With several workers an entry is the sum over those alive, or their least where its name ends in `_up`, their
+        largest where it ends in `_most`.
         """
         gauge = Gauge(
             f"fingerpost_{prefix}", documentation, ("name",), registry=self._registry, multiprocess_mode="liveall"
@@ -129,14 +130,17 @@ class _AllWorkers(Collector):
             yield metric
 
 
+def _of_all(name: str, values: list[float]) -> float:
+    if name.endswith("_up"):
+        return min(values)
+    return max(values) if name.endswith("_most") else sum(values)
+
+
 def _joined(samples: Iterable[Sample]) -> list[Sample]:
     found: dict[tuple[str, str], list[float]] = {}
     for sample in samples:
         found.setdefault((sample.name, sample.labels["name"]), []).append(sample.value)
-    return [
-        Sample(series, {"name": name}, min(values) if name.endswith("_up") else sum(values))
-        for (series, name), values in found.items()
-    ]
+    return [Sample(series, {"name": name}, _of_all(name, values)) for (series, name), values in found.items()]
 
 
 def forget_all(folder: str) -> None:

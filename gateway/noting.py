@@ -108,12 +108,14 @@ def note_hit(record: Record, hit: Hit) -> None:
     """A cached answer: no model was called, so that no tokens and no cost are this request's."""
     record.status, record.error_code = 200, None
     record.model = hit.stored.model
-    record.cache_status, record.cache_id = f"hit-{hit.kind}", hit.stored.id
+    record.cache_status, record.cache_id = "hit-stale" if hit.stale_s else f"hit-{hit.kind}", hit.stored.id
     record.cache_score = round(hit.probability, 4)
     record.category = hit.stored.category
-    record.cost_nanousd, record.saved_nanousd = 0, hit.stored.cost_nanousd
+    # Calls that failed before may have cost something all the same.
+    record.cost_nanousd, record.saved_nanousd = record.cost_nanousd or 0, hit.stored.cost_nanousd
     alike = "" if hit.kind is CacheMode.EXACT else f", with probability {hit.probability:.3f}"
-    record.reason = f"The same was asked {hit.age_s:.0f} s ago{alike}."
+    because = f" It is given again since {hit.note}." if hit.note else ""
+    record.reason = f"The same was asked {hit.age_s:.0f} s ago{alike}.{because}"
 
 
 def hit_headers(record: Record, hit: Hit) -> list[tuple[bytes, bytes]]:
@@ -124,9 +126,11 @@ def hit_headers(record: Record, hit: Hit) -> list[tuple[bytes, bytes]]:
         ("x-fingerpost-cache", record.cache_status),
         ("x-fingerpost-cache-id", hit.stored.id),
         ("x-fingerpost-cache-score", f"{hit.probability:.4f}"),
-        ("x-fingerpost-cost", "0.000000000"),
+        ("x-fingerpost-cost", f"{(record.cost_nanousd or 0) / 1e9:.9f}"),
         ("age", f"{hit.age_s:.0f}"),
     ]
+    if hit.note:
+        pairs.append(("x-fingerpost-cache-reason", hit.note))
     return [(name.encode(), value.encode("latin-1", "replace")) for name, value in pairs]
 
 

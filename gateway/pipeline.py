@@ -15,9 +15,12 @@ from gateway.admission.base import Admission
 from gateway.admission.estimates import Estimates
 from gateway.answer import Answer
 from gateway.cache import replayed
+from gateway.cache.adapting import may_be_answered
 from gateway.cache.asked import Asked, Hit
-from gateway.cache.cache import Cache, Keeping
+from gateway.cache.cache import Cache
+from gateway.cache.collecting import Keeping
 from gateway.cache.control import without_control
+from gateway.choices import able, as_named, nobody
 from gateway.delivery import Delivery, ms_since
 from gateway.describe import describe
 from gateway.dispatch.dispatch import Call, Dispatcher
@@ -26,7 +29,8 @@ from gateway.dispatch.eligible import eligible
 from gateway.dispatch.health import Health
 from gateway.dispatch.stickiness import session_of
 from gateway.embedding import Embedding
-from gateway.errors import BudgetExceeded, GatewayError, NoEndpoint, NotCached, UnsupportedCapability
+from gateway.errors import BudgetExceeded, NotCached, Overloaded, UpstreamError
+from gateway.following import along
 from gateway.incoming import Incoming
 from gateway.ledger.record import Record
 from gateway.lifecycle.purse import Purse
@@ -41,7 +45,6 @@ from gateway.noting import (
     strategy_headers,
 )
 from gateway.pacing import Paces
-from gateway.providers.base import Target
 from gateway.strategies.base import NobodyAnswered, Strategy
 from gateway.strategies.find import Tactics
 from gateway.strategies.fit import tactics_for
@@ -49,7 +52,7 @@ from gateway.strategies.sitting import Means, Sitting
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.chat_resaid import as_stream
 from gateway.wire.reply import Held, OneFrame, Reply
-from policies.schema import Policy
+from policies.schema import CacheMode, Policy
 from routers.choose import choose
 from routers.decision import Decision, Query, Ranked
 from routers.decision import Embedding as Embedded
@@ -101,9 +104,10 @@ class Pipeline:
         asked = self._cache.asked(request, caller, route, incoming.text(b"cache-control"))
         request = without_control(request)
         if asked is None:
-            query, decision = await self._decided(request, incoming, route)
-            with self._purse.trying(decision, record):
-                return await self._answered(request, incoming, route, query, decision)
+            return await self._anew(request, incoming, route, await self._understood(request, route, record))
+        asked.payer = (caller.key_id, *(record.tags or ()))
+        if b"x-fingerpost-timeout" in incoming.headers:
+            asked.latest_s = _deadline(incoming)
         try:
             return await self._cached(request, incoming, route, asked)
         except BaseException:
@@ -119,14 +123,41 @@ class Pipeline:
             hit = await self._cache.like(asked, query)
         if hit is not None:
             asked.release()
-            self._cache.used(hit)
-            return self._again(request, incoming, route.active.policy, hit)
+            self._cache.used(hit, asked)
+            again = self._again(request, incoming, route.active.policy, hit)
+            if hit.kind is CacheMode.SEMANTIC and not hit.stale_s:
+                self._cache.check(asked, hit, incoming, partial(self._really, route, query))
+            return again
         record.cache_status = asked.status
         if asked.control.only_if_cached:
             raise NotCached("'cache-control: only-if-cached' asks for a cached answer; there is none.")
-        decision = self._decision(request, incoming, route, query)
         keeping = self._cache.keeping(asked, query)
-        with self._purse.trying(decision, record):
+        try:
+            return await self._anew(request, incoming, route, query, keeping)
+        except (Overloaded, UpstreamError) as error:
+            hit = await self._cache.instead(asked, query) if may_be_answered(error) else None
+            if hit is None:
+                raise
+        asked.release()
+        self._cache.used(hit, asked)
+        return self._again(request, incoming, route.active.policy, hit)
+
+    async def _really(
+        self, route: Route, query: Query, request: ChatRequest, incoming: Incoming, model: str | None
+    ) -> Reply:
+        """See `checks.Anew`: what the cache has answered, or a question of its own to one of the policy's models."""
+        if model is not None:
+            targets = tuple(one for one in route.active.targets if one.card.id == model)
+            route = replace(route, targets=targets, pinned=(model,))
+            query = await self._understood(request, route, incoming.record)
+        return await self._anew(without_control(request), incoming, route, query)
+
+    async def _anew(
+        self, request: ChatRequest, incoming: Incoming, route: Route, query: Query, keeping: Keeping | None = None
+    ) -> Reply:
+        """Not from the cache."""
+        decision = self._decision(request, incoming, route, query)
+        with self._purse.trying(decision, incoming.record):
             return await self._answered(request, incoming, route, query, decision, keeping)
 
     def _again(self, request: ChatRequest, incoming: Incoming, policy: Policy, hit: Hit) -> Reply:
@@ -136,6 +167,10 @@ class Pipeline:
         if policy.log.prompts:
             record.prompt = bytes(request.fields["messages"]).decode(errors="replace")
             record.answer = hit.stored.body.decode(errors="replace")
+        if hit.seat is not None:
+            ended = partial(self._delivery.logged, record, incoming.started)
+            frames = along(hit.seat, record, incoming.started, request.wants_usage, policy.log.prompts, ended)
+            return Reply(frames, stream=True, headers=hit_headers(record, hit))
         record.first_byte_ms = ms_since(incoming.started)
         self._delivery.logged(record, incoming.started)
         body, headers = hit.stored.body, hit_headers(record, hit)
@@ -266,7 +301,9 @@ class Pipeline:
         """Everything up to the decision, whose ranking is the order of calls; nothing is called but the embedder, and
         that only where it is needed."""
         route = self._route(request, incoming)
-        return route, *await self._decided(without_control(request), incoming, route)
+        request = without_control(request)
+        query = await self._understood(request, route, incoming.record)
+        return route, query, self._decision(request, incoming, route, query)
 
     def _route(self, request: ChatRequest, incoming: Incoming) -> Route:
         envelope, record = request.envelope, incoming.record
@@ -274,17 +311,13 @@ class Pipeline:
         record.policy, record.policy_sha256 = route.active.policy.name, route.active.sha256
         return route
 
-    async def _decided(self, request: ChatRequest, incoming: Incoming, route: Route) -> tuple[Query, Decision]:
-        query = await self._understood(request, route, incoming.record)
-        return query, self._decision(request, incoming, route, query)
-
     def _decision(self, request: ChatRequest, incoming: Incoming, route: Route, query: Query) -> Decision:
         """Who is called, in which order."""
         envelope, record, active = request.envelope, incoming.record, route.active
         began = perf_counter()
-        found = eligible(query.features, _able(route.targets, request), active.policy, self._health)
+        found = eligible(query.features, able(route.targets, request), active.policy, self._health)
         if not found.candidates:
-            raise _nobody(envelope.model, found.excluded)
+            raise nobody(envelope.model, found.excluded)
         decision = choose(
             active.policy,
             active.router.kind,
@@ -300,7 +333,7 @@ class Pipeline:
             explores=active.plan is None or active.plan.of(query.category).strategy is None,
         )
         if route.pinned:
-            decision = _as_named(decision, route.pinned)
+            decision = as_named(decision, route.pinned)
         decision = self._ordered(request, incoming, query, decision, active.policy)
         note_decision(record, query, decision)
         record.route_ms = ms_since(began)
@@ -342,42 +375,9 @@ class Pipeline:
         return replace(query, embedding=vector, category=category, facts=facts)
 
 
-def _able(targets: tuple[Target, ...], request: ChatRequest) -> tuple[Target, ...]:
-    """Those that can be told all of a request; some features exist in its own dialect only."""
-    if request.native_only is None or request.original is None:
-        return targets
-    dialect = request.original.dialect
-    able = tuple(one for one in targets if one.speaks(dialect))
-    if not able:
-        raise UnsupportedCapability(request.native_only)
-    return able
-
-
 def _deadline(incoming: Incoming) -> float | None:
     """The event loop's time by which the answer must have begun, where the client says so."""
     timeout_s = incoming.timeout_s
-    return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-
-
-def _as_named(decision: Decision, named: tuple[str, ...]) -> Decision:
-    """The ranking in the request's own order of models, since it named them."""
-    places = {model: place for place, model in enumerate(named)}
-    ranking = tuple(sorted(decision.ranking, key=lambda ranked: places[ranked.candidate.card.id]))
-    return replace(
-        decision,
-        ranking=ranking,
-        router_kind="pinned",
-        extra_nanousd=0,
-        reason=f"The request names {', '.join(map(repr, named))}.",
-    )
-
-
-def _nobody(model: str, excluded: dict[str, str]) -> GatewayError:
-    """Every endpoint is out: by the request's own demands (400) or because none is enabled (503)."""
-    if not excluded:
-        return NoEndpoint(
-            "No endpoint is enabled for this policy. Set a vendor's key, or install the local model; "
-            "`fingerpost models` says what is missing."
-        )
-    reasons = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in list(excluded.items())[:8])
-    return UnsupportedCapability(f"No endpoint of '{model}' can answer this request ({reasons}).", param="model")
+    if timeout_s is None:
+        return None
+    return asyncio.get_running_loop().time() + timeout_s - (perf_counter() - incoming.started)

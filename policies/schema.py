@@ -119,12 +119,50 @@ class CacheRule(_Table):
     `mode` "exact" answers exact repeats, "semantic" also what certainly asks the same: only with settings that are
     certified to serve a wrong answer in at most `max_false_hit_share` of such hits. `reserve` is the share of a
     tenant's room that a category is sure of.
+
+    Where the models are overloaded the share of wrong answers may rise to `max_false_hit_share_under_load` (None: it
+    may not), as far as settings are certified for that, and answers are given for up to `stale_s` seconds after their
+    `ttl_s`; never to what asks for something personal or for what changes with time.
+
+    `checked` is the share of "semantic" hits that are also really asked for, at the caller's cost, once they are
+    answered: where too many come out otherwise, stricter settings are used. `judge` is the model of the policy that is
+    asked where two answers can't be compared by themselves.
     """
 
     mode: CacheMode = CacheMode.OFF
     ttl_s: int = Field(default=3600, gt=0, le=30 * 86_400)
     max_false_hit_share: Share = 0.05
+    max_false_hit_share_under_load: Share | None = None
+    stale_s: int = Field(default=0, ge=0, le=30 * 86_400)
     reserve: Share = 0.0
+    checked: Share = 0.0
+    judge: str | None = None
+
+    @property
+    def adapts(self) -> bool:
+        """Whether load makes a difference."""
+        return self.stale_s > 0 or self.share_at(1.0) > self.max_false_hit_share
+
+    def share_at(self, level: float) -> float:
+        """The share of wrong answers that may be served under so much load: 0 is normal, 1 as much as can be."""
+        most = self.max_false_hit_share_under_load
+        if most is None:
+            return self.max_false_hit_share
+        if level >= 1:
+            return most
+        return self.max_false_hit_share + level * (most - self.max_false_hit_share)
+
+    @model_validator(mode="after")
+    def _load_only_loosens(self) -> Self:
+        most = self.max_false_hit_share_under_load
+        if most is not None and most < self.max_false_hit_share:
+            raise ValueError(
+                f"max_false_hit_share_under_load must be at least max_false_hit_share ({self.max_false_hit_share:g}):"
+                " under load more may be answered from the cache, not less"
+            )
+        if most is not None and self.mode is not CacheMode.SEMANTIC:
+            raise ValueError("max_false_hit_share_under_load has a meaning only where mode is 'semantic'")
+        return self
 
 
 class StrategySpec(_Table):

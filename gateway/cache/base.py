@@ -20,6 +20,8 @@ class Stored:
     unit length, by `embedder`) are set where paraphrases may find it; both are empty where exact repeats only may.
     `category` is the policy's, `topic` what the verifier takes the question for. `body` is a chat completion with its
     usage. Times are Unix seconds. Tokens and cost are what the answer took when it was made, so what a hit saves.
+
+    For `stale_s` seconds after `expires_s` it is still kept, for those who would rather have an old answer than none.
     """
 
     id: str
@@ -41,6 +43,16 @@ class Stored:
     topic: str = ""
     vector: Vector | None = None
     embedder: str = ""
+    stale_s: float = 0.0
+
+    @property
+    def gone_s(self) -> float:
+        """When it is forgotten."""
+        return self.expires_s + self.stale_s
+
+    def lives(self, now_s: float, stale_s: float = 0.0) -> bool:
+        """Whether it may be given to one who takes answers that expired at most so many seconds ago."""
+        return now_s < self.expires_s + min(stale_s, self.stale_s)
 
     @property
     def known(self) -> Known | None:
@@ -48,7 +60,15 @@ class Stored:
         if self.vector is None:
             return None
         return Known(
-            self.id, self.tenant, self.partition, self.topic, self.text, self.vector, self.embedder, self.expires_s
+            self.id,
+            self.tenant,
+            self.partition,
+            self.topic,
+            self.text,
+            self.vector,
+            self.embedder,
+            self.expires_s,
+            self.stale_s,
         )
 
 
@@ -64,6 +84,12 @@ class Known:
     vector: Vector
     embedder: str
     expires_s: float
+    stale_s: float = 0.0
+
+    @property
+    def gone_s(self) -> float:
+        """When it is forgotten."""
+        return self.expires_s + self.stale_s
 
 
 class Listener(Protocol):
@@ -119,7 +145,8 @@ class StoreAway(Exception):
 class Store(Protocol):
     """Keeps answers until they expire, are dropped, or give way to others of more worth within their tenant's quota.
 
-    All methods raise `StoreAway` within the store's bound of time, nothing else. What has expired is never given out.
+    All methods raise `StoreAway` within the store's bound of time, nothing else. What has expired is never given out,
+    but to those who take it stale, for as long as it is kept beyond that: see `Stored.lives`.
     """
 
     async def start(self) -> None:
@@ -128,10 +155,10 @@ class Store(Protocol):
     async def close(self) -> None:
         """End that; idempotent."""
 
-    async def exact(self, tenant: str, exact: str) -> Stored | None:
+    async def exact(self, tenant: str, exact: str, stale_s: float = 0.0) -> Stored | None:
         """The newest answer of this exact fingerprint."""
 
-    async def get(self, tenant: str, answer_id: str) -> Stored | None:
+    async def get(self, tenant: str, answer_id: str, stale_s: float = 0.0) -> Stored | None:
         """The answer of this id."""
 
     async def put(self, stored: Stored, quota: Quota) -> bool:
@@ -145,7 +172,7 @@ class Store(Protocol):
         """Forget these at once, on every worker; how many there were."""
 
     def entries(self, tenant: str, wanted: Wanted) -> AsyncIterator[Stored]:
-        """The answers of a tenant, in no order, without holding up others."""
+        """The answers of a tenant, in no order, without holding up others; also what has expired, until it is gone."""
 
     async def tenants(self) -> list[str]:
         """Who keeps anything."""

@@ -12,24 +12,32 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import time
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from gateway.admission.rules import Caller
-from gateway.cache.asked import Asked, Hit
+from gateway.cache.adapting import Adapting
+from gateway.cache.asked import CALM, Asked, Hit
+from gateway.cache.asking import Asks, Question
 from gateway.cache.base import Quota, Store, StoreAway, Stored
 from gateway.cache.canonical import canonical
-from gateway.cache.complete import Collector
+from gateway.cache.checks import Anew, Checks
+from gateway.cache.collecting import Keeping
 from gateway.cache.control import control_of
 from gateway.cache.eligibility import Window, allowed_by_category, allowed_by_form
-from gateway.cache.flights import Flights
-from gateway.cache.forgetting import Told, forget, named, told_by
+from gateway.cache.flights import Word
+from gateway.cache.forgetting import Forgetting, Told, named
 from gateway.cache.identity import Scope, Sharing, fingerprints, group_of, key_line, tenant_of
 from gateway.cache.index import LikenessIndex
-from gateway.cache.replayed import readable
-from gateway.cache.semantic import Match
+from gateway.cache.leases import Look
+from gateway.cache.partition import Vector
+from gateway.cache.searching import Searching
+from gateway.cache.together import Together
 from gateway.cache.topics import Topics
+from gateway.cache.trust import TrustBook
 from gateway.embedding import Embedding
 from gateway.errors import NotCached
+from gateway.incoming import Incoming
 from gateway.ledger.acts import Change
 from gateway.ledger.record import Record
 from gateway.meaning import Route
@@ -40,49 +48,9 @@ from routers.decision import Query
 
 log = logging.getLogger(__name__)
 
-# How long after a store was away it is asked again to forget.
-AGAIN_S = 1.0
 # Answers on their way to the store; beyond that they are not kept.
 MOST_PENDING = 256
-
-
-class Keeping:
-    """An answer on its way to the client, to be kept once it is whole; leads those who wait for the same."""
-
-    def __init__(self, cache: Cache, asked: Asked, query: Query) -> None:
-        self._cache = cache
-        self._asked = asked
-        self._query = query
-        self._collector: Collector | None = None
-
-    def feed(self, frame: bytes, dialect: str = "chat") -> None:
-        """A frame as the client sees it."""
-        if self._collector is None:
-            self._collector = Collector(dialect, self._asked.request.stream)
-        self._collector.feed(frame)
-        if self._collector.gave_up:
-            self._asked.release()
-
-    def done(self, record: Record, *, length_is_own: bool = False) -> None:
-        """All frames were there, or will not come."""
-        stored = None
-        try:
-            stored = self._stored(record, length_is_own)
-            if stored is not None:
-                self._cache.keep(stored, self._asked.policy)
-        except Exception:
-            log.exception("the answer to %s could not be kept", record.id)
-        if stored is None and record.status == 200:
-            self._asked.release()
-        else:
-            self._asked.land(stored)
-
-    def _stored(self, record: Record, length_is_own: bool) -> Stored | None:
-        body = None
-        if self._collector is not None and record.status == 200 and not record.budget_exhausted:
-            tokens = record.input_tokens or 0, record.output_tokens or 0
-            body = self._collector.whole(length_is_own=length_is_own, tokens=tokens)
-        return self._cache.made(self._asked, self._query, record, body) if body is not None else None
+Done = TypeVar("Done")
 
 
 class Cache:
@@ -94,9 +62,12 @@ class Cache:
         store: Store | None,
         finder: LikenessIndex,
         topics: Topics,
+        trust: TrustBook,
         embedding: Embedding,
         sharing: Sharing,
         room: tuple[int, int],
+        together: Together,
+        adapting: Adapting,
         link: RedisLink | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
@@ -109,10 +80,23 @@ class Cache:
         self._room = room
         self._link = link
         self._clock = clock
-        self._flights = Flights()
-        self._to_forget: asyncio.Queue[Told] = asyncio.Queue()
-        self._forgets: asyncio.Task[None] | None = None
-        self._pending: set[asyncio.Task[None]] = set()
+        self._together = together
+        self.trust = trust
+        self.adapting = adapting
+        self.forgetting = Forgetting(store, self.trust, is_alone=link is None)
+        self.checks: Checks | None = None
+        self._search = Searching(
+            store=store,
+            finder=finder,
+            topics=topics,
+            trust=trust,
+            embedding=embedding,
+            counts=self.counts,
+            clock=clock,
+            drop=lambda stored: self._beside(self._drop(stored)),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pending: set[asyncio.Task[Any]] = set()
 
     def asked(self, request: ChatRequest, caller: Caller, route: Route, header: str) -> Asked | None:
         """What the cache has to do with a request; None where nothing. Raises `InvalidRequest` for what it asks wrongly
@@ -134,7 +118,8 @@ class Cache:
         )
         partition, exact = fingerprints(form, scope, control)
         may = allowed_by_form(request, form, control=control, window=self._window())
-        return Asked(request, policy, control, f"{tenant.kind}:{tenant.id}", form, partition, exact, may)
+        name, mark = f"{tenant.kind}:{tenant.id}", self.forgetting.mark
+        return Asked(request, policy, control, name, form, partition, exact, may, mark=mark, targets=route.targets)
 
     async def repeat(self, asked: Asked) -> Hit | None:
         """The answer to an exact repeat; of requests that come at once all but the first wait for its answer."""
@@ -143,37 +128,30 @@ class Cache:
         hit = await self._exact(asked)
         if hit is not None or not asked.control.stores:
             return hit
-        flight = self._flights.join(asked.exact)
-        if not flight.leads:
-            self.counts["waited"] += 1
-            stored = await flight.answer()
-            if stored is not None:
-                return self._usable(stored, asked, CacheMode.EXACT, 1.0)
-        asked.flight = flight if flight.leads else None
-        return None
+        return self._shared(await self._together.join(asked), asked, CacheMode.EXACT, 1.0)
 
     async def like(self, asked: Asked, query: Query) -> Hit | None:
         """An answer to what certainly asks the same; before that the request is bounded by its category."""
         rule, decides = asked.policy.cache_rule(query.category)
         asked.may = allowed_by_category(asked.may, asked.request, asked.form, mode=rule.mode, category_decides=decides)
-        if asked.may.mode is not CacheMode.SEMANTIC or query.embedding is None or not asked.control.reads:
+        if asked.may.mode is CacheMode.OFF or not asked.control.reads:
             return None
-        topic = self._topics.of(query.embedding, asked.form.text)
-        found = self._finder.find(
-            asked.tenant,
-            asked.partition,
-            asked.form.text,
-            topic,
-            query.embedding,
-            self._embedding.id,
-            self._clock(),
-            lambda cached: self._topics.needed(topic, cached, rule.max_false_hit_share),
-        )
-        for match in found:
-            hit = await self._likely(asked, match, topic, rule.max_false_hit_share)
-            if hit is not None:
-                return hit
-        return None
+        topic = self._search.topic(asked, query)
+        asked.leeway = self.adapting.leeway(asked, rule, topic)
+        hit = await self._search.kept(asked, query, topic, rule)
+        if hit is not None or query.embedding is None or not topic:
+            return hit
+        question = self._question(asked, query.category, topic, query.embedding)
+        return await self._soon(asked, question, rule.max_false_hit_share)
+
+    async def instead(self, asked: Asked, query: Query) -> Hit | None:
+        """What the policy gives in place of an error, where those who were to answer can't just now."""
+        rule, _ = asked.policy.cache_rule(query.category)
+        topic = self._search.topic(asked, query)
+        asked.leeway = self.adapting.utmost(asked, rule, topic)
+        if asked.leeway is CALM or asked.may.mode is CacheMode.OFF or not asked.control.reads:
+            return None
+        return await self._search.kept(asked, query, topic, rule)
 
     def keeping(self, asked: Asked, query: Query) -> Keeping | None:
         """Who takes the answer; None where nothing of it may be kept."""
@@ -182,6 +160,9 @@ class Cache:
             asked.release()  # its category may be another, and forbid it
             return None
         if asked.may.mode is not CacheMode.OFF and asked.control.stores:
+            if asked.may.mode is CacheMode.SEMANTIC and asked.flight is not None and query.embedding is not None:
+                topic = self._topics.of(query.embedding, asked.form.text)
+                self._together.begins(asked, self._question(asked, query.category, topic, query.embedding))
             return Keeping(self, asked, query)
         asked.release()
         return None
@@ -192,8 +173,9 @@ class Cache:
         now = self._clock()
         ttl_s = min(one for one in (rule.ttl_s, asked.may.ttl_s, asked.control.ttl_s) if one is not None)
         vector = query.embedding if asked.may.mode is CacheMode.SEMANTIC else None
-        return Stored(
-            id=uuid4().hex,
+        topic = "" if vector is None else self._topics.of(vector, asked.form.text)
+        stored = Stored(
+            id=asked.promised_id or uuid4().hex,
             tenant=asked.tenant,
             partition=asked.partition,
             exact=asked.exact,
@@ -209,29 +191,40 @@ class Cache:
             tags=asked.control.tags,
             end_user=named(record.end_user) if record.end_user else None,
             text="" if vector is None else asked.form.text,
-            topic="" if vector is None else self._topics.of(vector, asked.form.text),
+            topic=topic,
             vector=vector,
             embedder="" if vector is None else self._embedding.id,
+            stale_s=self.adapting.kept_s(asked, rule, topic, ttl_s),
         )
+        return None if self.forgetting.forbids(stored, asked.mark) else stored
 
-    def keep(self, stored: Stored, policy: Policy) -> None:
-        """Store it; nobody waits for that."""
+    def keep(self, stored: Stored, policy: Policy) -> asyncio.Future[bool] | None:
+        """Store it; nobody waits for that. See `collecting.Keeps`."""
         entries, size = self._room
         reserved = tuple((name, rule.reserve) for name, rule in policy.cache_rules.items() if rule.reserve)
-        self._beside(self._put(stored, Quota(entries, size, reserved)))
+        return self._beside(self._put(stored, Quota(entries, size, reserved), self.forgetting.mark))
 
-    def used(self, hit: Hit) -> None:
+    def used(self, hit: Hit, asked: Asked) -> None:
         """It was given out; nobody waits for the store to hear of it."""
+        if hit.kind is CacheMode.SEMANTIC and asked.place is not None:
+            self.trust.gave(asked.place, hit.stored.id)
+        self.adapting.used(hit)
         self._beside(self._hit(hit.stored))
 
-    def _beside(self, work: Coroutine[None, None, None]) -> None:
+    def check(self, asked: Asked, hit: Hit, incoming: Incoming, anew: Anew) -> None:
+        """It was given out by likeness; maybe it is checked, later."""
+        if self.checks is not None:
+            self.checks.after(asked, hit, incoming, anew)
+
+    def _beside(self, work: Coroutine[None, None, Done]) -> asyncio.Task[Done] | None:
         if len(self._pending) >= MOST_PENDING:
             self.counts["left_undone"] += 1
             work.close()
-            return
+            return None
         task = asyncio.create_task(work)
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
+        return task
 
     async def _drop(self, stored: Stored) -> None:
         with suppress(StoreAway):
@@ -241,12 +234,15 @@ class Cache:
         with suppress(StoreAway):
             await self.store.hit(stored)
 
-    async def wrong(self, caller: Caller, stored_id: str) -> int:
-        """Somebody got this answer for another question: forget it. How many there were; raises `StoreAway`."""
+    async def wrong(self, caller: Caller, stored_id: str) -> tuple[Told | None, int]:
+        """Somebody got this answer for another question: forget it. What others are to be told, if anything, and how
+        many there were; raises `StoreAway`."""
         tenant = tenant_of(caller, self._sharing)
-        dropped = await self.store.drop(f"{tenant.kind}:{tenant.id}", [stored_id])
+        name = f"{tenant.kind}:{tenant.id}"
+        dropped = await self.store.drop(name, [stored_id])
         self.counts["called_wrong"] += dropped
-        return dropped
+        self.trust.called_wrong(name, stored_id)
+        return self.forgetting.to_tell(name, stored_id, dropped > 0), dropped
 
     @property
     def store(self) -> Store:
@@ -258,23 +254,16 @@ class Cache:
     def gauges(self) -> dict[str, float]:
         """Figures for operators."""
         found = {f"found_{name}": value for name, value in self._finder.figures().items()}
-        return {**self.counts, **found, "pending": len(self._pending), "led": len(self._flights)}
+        checks = self.checks.counts if self.checks is not None else {}
+        own = {"pending": len(self._pending), **self._together.figures(), **self.trust.figures()}
+        own |= self.adapting.figures()
+        return {**self.counts, **found, **checks, **own}
 
     async def take_up(self, changes: Sequence[Change]) -> None:
-        """What others have forgotten will be forgotten here too."""
-        for told in told_by(changes, is_alone=self._link is None):
-            self._to_forget.put_nowait(told)
-
-    async def _forgetting(self) -> None:
-        """One after the other, each until it is done: a store that is away does not keep what is to be forgotten."""
-        while True:
-            told = await self._to_forget.get()
-            while True:
-                try:
-                    await forget(self.store, told.tenant, told.wanted)
-                    break
-                except StoreAway:
-                    await asyncio.sleep(AGAIN_S)
+        """What others have forgotten will be forgotten here too, and what they trust no more; raises
+        `DatabaseUnavailable`."""
+        self.forgetting.take_up(changes)
+        await self.trust.take_up(changes)
 
     async def start(self) -> None:
         """Learn what is there."""
@@ -282,13 +271,18 @@ class Cache:
             await self._link.start()
         if self._store is not None:
             await self._store.start()
-            self._forgets = asyncio.create_task(self._forgetting(), name="cache-forgetting")
+            self._tasks = [
+                asyncio.create_task(work, name="cache-upkeep") for work in (self.forgetting.run(), self.trust.run())
+            ]
 
     async def close(self) -> None:
         """Until what is on its way to the store is there."""
-        if self._forgets is not None:
-            self._forgets.cancel()
-            await asyncio.wait({self._forgets})
+        if self.checks is not None:
+            await self.checks.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.trust.close()
         await self.settled()
         if self._store is not None:
             await self._store.close()
@@ -300,51 +294,55 @@ class Cache:
         while self._pending:
             await asyncio.wait(tuple(self._pending))
 
-    async def _put(self, stored: Stored, quota: Quota) -> None:
+    async def _put(self, stored: Stored, quota: Quota, mark: int) -> bool:
         try:
-            self.counts["kept" if await self.store.put(stored, quota) else "not_kept"] += 1
+            kept = await self.store.put(stored, quota)
+            if kept and self.forgetting.forbids(stored, mark):  # it came after those that were forgotten just now
+                await self.store.drop(stored.tenant, [stored.id])
+                kept = False
         except StoreAway:
             self.counts["away"] += 1
+            return False
+        self.counts["kept" if kept else "not_kept"] += 1
+        return kept
 
     async def _exact(self, asked: Asked) -> Hit | None:
+        leases = self._together.leases if asked.control.stores else None
         try:
-            stored = await self.store.exact(asked.tenant, asked.exact)
+            if leases is None:
+                found: Look = await self.store.exact(asked.tenant, asked.exact)
+            else:
+                found = await leases.look(asked.tenant, asked.exact)
         except StoreAway:
             self.counts["away"] += 1
             return None
-        return None if stored is None else self._usable(stored, asked, CacheMode.EXACT, 1.0)
+        if isinstance(found, Stored):
+            return self._search.usable(found, asked, CacheMode.EXACT, 1.0)
+        asked.looked = found
+        return None
 
-    async def _likely(self, asked: Asked, match: Match, topic: str, share: float) -> Hit | None:
-        """The candidate's answer, if its own category allows that as well."""
-        try:
-            stored = await self.store.get(asked.tenant, match.key)
-        except StoreAway:
-            self.counts["away"] += 1
-            return None
-        if stored is None:
-            return None
-        rule, _ = asked.policy.cache_rule(stored.category)
-        needed = self._topics.needed(topic, stored.topic, min(share, rule.max_false_hit_share))
-        if rule.mode is not CacheMode.SEMANTIC or needed is None or match.probability < needed:
-            return None
-        return self._usable(stored, asked, CacheMode.SEMANTIC, match.probability)
+    def _question(self, asked: Asked, category: str, topic: str, vector: Vector) -> Question:
+        """As the search for what is being asked sees it."""
+        text, embedder = asked.form.text, self._embedding.id
+        return Question(asked.tenant, asked.partition, asked.exact, text, category, topic, vector, embedder)
 
-    def _usable(self, stored: Stored, asked: Asked, kind: CacheMode, probability: float) -> Hit | None:
-        """What a store gave out is checked once more: a fault there must not show anybody another's answer."""
-        now = self._clock()
-        age_s = max(0.0, now - stored.created_s)
-        oldest_s = asked.control.max_age_s
-        same = kind is not CacheMode.EXACT or stored.exact == asked.exact
-        if stored.tenant != asked.tenant or stored.partition != asked.partition or not same:
-            self.counts["foreign"] += 1
-            return None
-        if not readable(stored.body):
-            self.counts["unreadable"] += 1
-            self._beside(self._drop(stored))
-            return None
-        if stored.expires_s <= now or (oldest_s is not None and age_s > oldest_s):
-            return None
-        return Hit(stored, kind, probability, age_s)
+    async def _soon(self, asked: Asked, question: Question, share: float) -> Hit | None:
+        """The answer to what is being asked just now in other words."""
+
+        def needed(cached: str) -> float | None:
+            return self.trust.needed(asked.tenant, question.topic, cached, share)
+
+        def allows(one: Asks) -> bool:
+            return self._search.may(asked, question.topic, share, one)
+
+        found = await self._together.alike(asked, question, needed, allows)
+        return None if found is None else self._shared(found.word, asked, found.kind, found.probability)
+
+    def _shared(self, word: Word, asked: Asked, kind: CacheMode, probability: float) -> Hit | None:
+        """What another request's call has brought, whole or on its way."""
+        if word.seat is not None:
+            return Hit(word.seat.promised, kind, probability, 0.0, word.seat)
+        return None if word.stored is None else self._search.usable(word.stored, asked, kind, probability)
 
     def _window(self) -> Window:
         facts = self._embedding.facts

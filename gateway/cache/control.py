@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Annotated
 
 import msgspec
@@ -39,7 +40,10 @@ class CacheField(Struct, forbid_unknown_fields=True):
 @dataclass(frozen=True, slots=True)
 class Control:
     """What a request asks of the cache. `mode` is the most it wants, `max_age_s` how old an answer may be, `ttl_s`
-    for how long its own may be kept at most; `private` keeps to the caller's own key; `only_if_cached` asks nobody."""
+    for how long its own may be kept at most; `private` keeps to the caller's own key; `only_if_cached` asks nobody.
+
+    `stale_s` says how long ago an answer may have expired that is given all the same, as far as the policy keeps it;
+    None: nothing is said."""
 
     mode: CacheMode = CacheMode.SEMANTIC
     reads: bool = True
@@ -50,6 +54,14 @@ class Control:
     ttl_s: int | None = None
     namespace: str = ""
     tags: tuple[str, ...] = ()
+    stale_s: float | None = None
+
+    def stalest_s(self, under_load: float) -> float:
+        """How long ago an answer may have expired, where it may be so long `under_load`. Who says how old or how fresh
+        it must be takes none that has expired, unless they say that too (RFC 9111, 5.2.1)."""
+        if self.stale_s is not None:
+            return self.stale_s
+        return under_load if self.max_age_s is None else 0.0
 
 
 NO_CONTROL = Control()
@@ -68,11 +80,12 @@ _EXPECTED = {
 # RFC 9111's other directives: what they ask holds here anyway, or is a wish that may go unmet.
 _WITHOUT_EFFECT = frozenset(
     {
-        *("max-stale", "min-fresh", "no-transform", "must-revalidate", "proxy-revalidate", "must-understand"),
+        *("no-transform", "must-revalidate", "proxy-revalidate", "must-understand"),
         *("public", "immutable", "s-maxage", "stale-if-error", "stale-while-revalidate"),
     }
 )
 _FLAGS = frozenset({"no-cache", "no-store", "only-if-cached", "private"})
+_KNOWN = _FLAGS | _WITHOUT_EFFECT | {"max-age", "max-stale", "min-fresh"}
 _PATH = re.compile(r"`\$\.(\w+)")
 _STRANGER = re.compile(r"unknown field `([^`]*)`")
 MAX_HEADER_CHARS = 1000
@@ -85,7 +98,7 @@ def control_of(request: ChatRequest, header: str = "") -> Control:
         return NO_CONTROL
     field = field or CacheField()
     asked = _directives(header)
-    ages = [age for age in (field.max_age, _seconds(asked)) if age is not None]
+    ages = [age for age in (field.max_age, _seconds(asked, "max-age")) if age is not None]
     max_age_s = min(ages, default=None)
     reads = field.read is not False and "no-cache" not in asked and max_age_s != 0
     if "only-if-cached" in asked and not reads:
@@ -104,7 +117,17 @@ def control_of(request: ChatRequest, header: str = "") -> Control:
         ttl_s=field.ttl,
         namespace=field.namespace or "",
         tags=tuple(dict.fromkeys(field.tags or ())),
+        stale_s=_stale_s(asked),
     )
+
+
+def _stale_s(asked: Mapping[str, str]) -> float | None:
+    if "min-fresh" in asked:
+        return 0.0
+    if "max-stale" not in asked:
+        return None
+    bound_s = _seconds(asked, "max-stale")
+    return inf if bound_s is None else bound_s
 
 
 def without_control(request: ChatRequest) -> ChatRequest:
@@ -150,34 +173,36 @@ def _wrong_field(said: str) -> InvalidRequest:
 
 
 def _directives(header: str) -> Mapping[str, str]:
-    """By name; a directive without a value has the empty one, of several the last but for the least `max-age`."""
+    """By name; a directive without a value has the empty one; of several the last counts, of seconds the least."""
     if len(header) > MAX_HEADER_CHARS:
         raise InvalidRequest(f"'cache-control' takes at most {MAX_HEADER_CHARS} characters.", param="cache-control")
     found: dict[str, str] = {}
     for one in filter(None, map(str.strip, header.split(","))):
         name, _, value = one.partition("=")
         name, value = name.strip().lower(), value.strip().strip('"')
-        if name == "max-age":
-            value = str(min(int(_whole(value)), int(found.get(name, value))))
+        if name == "max-age" or (name == "max-stale" and value):
+            value = str(min(int(_whole(name, value)), int(found.get(name) or value)))
+        elif name == "max-stale":
+            value = found.get(name, "")
         elif name in _FLAGS and value:
             raise _wrong(f"directive '{name}' takes no value: write it alone")
-        elif name not in _FLAGS | _WITHOUT_EFFECT:
+        elif name not in _KNOWN:
             raise _wrong(
-                f"directive '{name[:40]}' is not known; use no-cache, no-store, private, only-if-cached or"
-                " max-age=SECONDS"
+                f"directive '{name[:40]}' is not known; use no-cache, no-store, private, only-if-cached,"
+                " max-age=SECONDS or max-stale=SECONDS"
             )
         found[name] = value
     return found
 
 
-def _whole(value: str) -> str:
+def _whole(name: str, value: str) -> str:
     if not (value.isascii() and value.isdigit()) or len(value) > 10:
-        raise _wrong("directive 'max-age' takes whole seconds, such as max-age=60")
+        raise _wrong(f"directive '{name}' takes whole seconds, such as {name}=60")
     return value
 
 
-def _seconds(asked: Mapping[str, str]) -> int | None:
-    return int(asked["max-age"]) if "max-age" in asked else None
+def _seconds(asked: Mapping[str, str], name: str) -> int | None:
+    return int(asked[name]) if asked.get(name) else None
 
 
 def _wrong(what: str) -> InvalidRequest:

@@ -101,6 +101,12 @@ def allowed_by_category(
     return Allowed(CacheMode.EXACT if reason else CacheMode.SEMANTIC, reason, ttl_s)
 
 
+def keeps_well(request: ChatRequest, form: Canonical) -> bool:
+    """Whether an answer may be given once it has expired: not where it changes with time or is somebody's own,
+    whatever the category says."""
+    return not (_volatile(request, form.text) or _personal(form.text))
+
+
 def _reasons(request: ChatRequest, form: Canonical, control: Control, window: Window) -> Iterator[str]:
     """Why only exact repeats may share, cheapest first."""
     envelope = request.envelope

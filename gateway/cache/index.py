@@ -113,6 +113,10 @@ class LikenessIndex:
     def __len__(self) -> int:
         return len(self._held)
 
+    def another(self) -> LikenessIndex:
+        """An empty one that judges as this does."""
+        return LikenessIndex(self._judge, self._parse, max_entries=self._max_entries, clock=self._clock)
+
     def figures(self) -> dict[str, float]:
         """How much is held, for operators."""
         size = sum(index.nbytes for index in self._indexes.values())
@@ -166,11 +170,12 @@ class LikenessIndex:
         embedder: str,
         now_s: float,
         needed: Needed = any_likeness,
+        stale_s: float = 0.0,
     ) -> list[Match]:
         """The entries of a tenant's partition that may answer a text, the likeliest first.
 
-        `needed` says of an entry's topic how likely it must be. Only what lives after `now_s` (Unix seconds) and has a
-        vector of the same embedder is looked at.
+        `needed` says of an entry's topic how likely it must be. Only what lives after `now_s` (Unix seconds), or has
+        expired at most `stale_s` seconds before, and has a vector of the same embedder is looked at.
         """
         self._sweep(now_s)
         asked = unit_vector(vector)
@@ -180,7 +185,7 @@ class LikenessIndex:
         index = self._indexes.get((tenant, partition, embedder, len(asked)))
         if index is None:
             return []
-        candidates, cosines = index.near(asked, now_s)
+        candidates, cosines = index.near(asked, now_s - stale_s)
         if not candidates:
             return []
         return index.judged(Entry("", topic, self._parse(text), asked), candidates, cosines, needed)
@@ -190,9 +195,9 @@ class LikenessIndex:
             return "vector"
         if self._dimensions.get(one.embedder, len(vector)) != len(vector):
             return "dimensions"
-        if not isfinite(one.expires_s):
+        if not isfinite(one.gone_s):
             return "expiry"
-        return "expired" if one.expires_s <= now_s else ""
+        return "expired" if one.gone_s <= now_s else ""
 
     def _add(self, one: Known, vector: Vector) -> None:
         name, place = (one.tenant, one.id), (one.tenant, one.partition, one.embedder, len(vector))
@@ -202,7 +207,7 @@ class LikenessIndex:
             index = self._indexes[place] = SemanticIndex(len(vector), self._judge)
         held = self._held[name] = Held(one, place, self._readings)
         index.add(held, vector, one.expires_s)
-        self._order.set(_line(name), one.expires_s)
+        self._order.set(_line(name), one.gone_s)
         if len(self._held) > self._max_entries:
             self._forget(_name(self._order.least()[1]))
             self.counts["evicted"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from math import inf
 from typing import Final
 
 from gateway.cache.base import Listener, Quota, Stored, Wanted
@@ -71,7 +72,7 @@ class _Tenant:
         stored = row.stored
         self.rows[stored.id] = row
         self.exact[stored.exact] = stored.id
-        self.expiry.set(stored.id, stored.expires_s)
+        self.expiry.set(stored.id, stored.gone_s)
         pool = self.pools.setdefault(row.pool, _Pool())
         pool.bytes += row.size
         pool.order.set(stored.id, self.clock + row.value)
@@ -113,15 +114,15 @@ class MemoryStore:
     async def close(self) -> None:
         """See `Store.close`."""
 
-    async def exact(self, tenant: str, exact: str) -> Stored | None:
+    async def exact(self, tenant: str, exact: str, stale_s: float = 0.0) -> Stored | None:
         """See `Store.exact`."""
         kept = self._tenants.get(tenant)
-        return None if kept is None else self._alive(kept, kept.exact.get(exact, ""))
+        return None if kept is None else self._alive(kept, kept.exact.get(exact, ""), stale_s)
 
-    async def get(self, tenant: str, answer_id: str) -> Stored | None:
+    async def get(self, tenant: str, answer_id: str, stale_s: float = 0.0) -> Stored | None:
         """See `Store.get`."""
         kept = self._tenants.get(tenant)
-        return None if kept is None else self._alive(kept, answer_id)
+        return None if kept is None else self._alive(kept, answer_id, stale_s)
 
     async def put(self, stored: Stored, quota: Quota) -> bool:
         """See `Store.put`; also False where there is no room but what other categories are sure of, and for what has
@@ -131,7 +132,7 @@ class MemoryStore:
         row = _Row(stored, limits.pool_of(stored), size_of(stored))
         kept = self._tenants.get(stored.tenant) or _Tenant()
         entries, size = kept.room_for(row.pool, limits)
-        if entries < 1 or size < row.size or stored.expires_s <= self._clock():
+        if entries < 1 or size < row.size or stored.gone_s <= self._clock():
             return False
         self._forget(stored.tenant, kept, self._replaced(kept, row, limits))
         kept.keep(row)
@@ -165,7 +166,7 @@ class MemoryStore:
         for number, answer_id in enumerate(dict.fromkeys(ids)):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            found = self._alive(kept, answer_id) if kept is not None else None
+            found = self._alive(kept, answer_id, inf) if kept is not None else None
             if found is not None and wanted.holds(found):
                 yield found
 
@@ -173,14 +174,12 @@ class MemoryStore:
         """See `Store.tenants`."""
         now_s = self._clock()
         return [
-            name
-            for name, kept in self._tenants.items()
-            if any(row.stored.expires_s > now_s for row in kept.rows.values())
+            name for name, kept in self._tenants.items() if any(row.stored.gone_s > now_s for row in kept.rows.values())
         ]
 
-    def _alive(self, kept: _Tenant, answer_id: str) -> Stored | None:
+    def _alive(self, kept: _Tenant, answer_id: str, stale_s: float) -> Stored | None:
         row = kept.rows.get(answer_id)
-        return row.stored if row is not None and row.stored.expires_s > self._clock() else None
+        return row.stored if row is not None and row.stored.lives(self._clock(), stale_s) else None
 
     @staticmethod
     def _replaced(kept: _Tenant, row: _Row, limits: Limits) -> list[_Row]:
@@ -198,8 +197,8 @@ class MemoryStore:
                 return
             tenant = self._next_expiry.least()[1]
             kept = self._tenants[tenant]
-            expires_s, answer_id = kept.expiry.least()
-            gone = kept.forget(answer_id) if expires_s <= now_s else None
+            gone_s, answer_id = kept.expiry.least()
+            gone = kept.forget(answer_id) if gone_s <= now_s else None
             self._forget(tenant, kept, [gone] if gone is not None else [])
 
     def _forget(self, tenant: str, kept: _Tenant, gone: Sequence[_Row]) -> None:

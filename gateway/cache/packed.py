@@ -43,6 +43,7 @@ class _Document(msgspec.Struct, array_like=True, frozen=True):
     length: int
     form: int
     body: bytes
+    stale_s: float = 0.0
 
 
 class _Finding(msgspec.Struct, array_like=True, frozen=True):
@@ -54,6 +55,7 @@ class _Finding(msgspec.Struct, array_like=True, frozen=True):
     embedder: bytes
     expires_s: float
     vector: bytes
+    stale_s: float = 0.0
 
 
 _write: Final = msgspec.msgpack.Encoder().encode
@@ -71,7 +73,7 @@ def packed_document(stored: Stored) -> bytes:
         _bytes(stored.model), _bytes(stored.endpoint), stored.created_s, stored.expires_s, stored.input_tokens,
         stored.output_tokens, stored.cost_nanousd, tuple(map(_bytes, stored.tags)),
         None if stored.end_user is None else _bytes(stored.end_user), stored.vector is not None,
-        len(stored.body), form, body,
+        len(stored.body), form, body, stored.stale_s,
     )  # fmt: skip
     return _checked(stored.tenant, stored.id, _write(document))
 
@@ -85,6 +87,7 @@ def unpacked_document(tenant: str, answer_id: str, data: bytes, known: bytes) ->
             _text(read.model), _text(read.endpoint), read.created_s, read.expires_s, read.input_tokens,
             read.output_tokens, read.cost_nanousd, tuple(map(_text, read.tags)),
             None if read.end_user is None else _text(read.end_user), topic=_text(read.topic),
+            stale_s=read.stale_s,
         )  # fmt: skip
     except (msgspec.MsgspecError, zlib.error, UnicodeDecodeError) as error:
         raise CorruptError("no document") from error
@@ -98,7 +101,7 @@ def packed_known(known: Known) -> bytes:
     """What finds an answer; its vector as float16."""
     finding = _Finding(
         _bytes(known.partition), _bytes(known.topic), _bytes(known.text), _bytes(known.embedder), known.expires_s,
-        known.vector.astype("<f2").tobytes(),
+        known.vector.astype("<f2").tobytes(), known.stale_s,
     )  # fmt: skip
     return _checked(known.tenant, known.id, _write(finding))
 
@@ -111,7 +114,7 @@ def unpacked_known(tenant: str, answer_id: str, data: bytes) -> Known:
         partition, topic, text, embedder = map(_text, (read.partition, read.topic, read.text, read.embedder))
     except (msgspec.MsgspecError, ValueError) as error:
         raise CorruptError("nothing that finds an answer") from error
-    return Known(answer_id, tenant, partition, topic, text, vector, embedder, read.expires_s)
+    return Known(answer_id, tenant, partition, topic, text, vector, embedder, read.expires_s, read.stale_s)
 
 
 def _body(read: _Document) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from gateway.cache.base import Known, Listener
+from gateway.cache.leases import Leases
 from gateway.cache.packed import CorruptError, unpacked_known
 from gateway.cache.store_scripts import DUE, LOG, key_of, name_of, word_of
 from gateway.redis_link import RedisLink, RedisRefused, RedisUnavailable
@@ -30,9 +31,12 @@ Name = tuple[str, bytes]
 class RedisFeed:
     """One reader for all tenants, on a patient link of its own. A worker's own changes are told by `tell`, at once."""
 
-    def __init__(self, link: RedisLink, listener: Listener, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, link: RedisLink, listener: Listener, clock: Callable[[], float], leases: Leases | None = None
+    ) -> None:
         self._link = link
         self._listener = listener
+        self._leases = leases
         self._clock = clock
         self._last = b"0-0"
         self._loaded = False
@@ -72,6 +76,7 @@ class RedisFeed:
                 _log.warning("cache: the changes of others can't be read: %s", refused.code)
                 await asyncio.sleep(_RETRY_S)
             except RedisUnavailable:
+                self._unsure()
                 await self._link.until_up()
 
     async def _load(self) -> bool:
@@ -79,6 +84,7 @@ class RedisFeed:
         last = await self._end_of_log()
         self._ahead.clear()
         self._listener.cleared()
+        self._unsure()
         for tenant in await self._link.call("ZRANGE", DUE, 0, -1):
             async for known in self._known(name_of(tenant)):
                 self._listener.added(known)
@@ -97,7 +103,7 @@ class RedisFeed:
             cursor, rows = await self._link.call("HSCAN", key_of(tenant, "known"), cursor, "COUNT", _SLICE)
             pairs = zip(rows[::2], rows[1::2], strict=True)
             found = _readable((tenant, name, data) for name, data in pairs if (tenant, name) not in self._ahead)
-            if alive := [one for one in found if one.expires_s > now_s]:
+            if alive := [one for one in found if one.gone_s > now_s]:
                 yield alive
             if cursor == b"0":
                 return
@@ -134,11 +140,17 @@ class RedisFeed:
                     name = value
                 elif field == b"k" and self._is_news((tenant, name), place):
                     added[tenant, name] = value
+                elif field in (b"x", b"e") and self._leases is not None:
+                    self._leases.heard(tenant, name_of(value), each=field == b"e")
         for tenant, names in dropped.items():
             self._listener.dropped(tenant, list(names))
         if known := _readable((tenant, name, data) for (tenant, name), data in added.items()):
             self._listener.added(known)
         return True
+
+    def _unsure(self) -> None:
+        if self._leases is not None:
+            self._leases.unsure()
 
     def _is_news(self, name: Name, place: bytes) -> bool:
         """Whether the log has come to what we have not told of a name ahead of it: what we told then stands."""

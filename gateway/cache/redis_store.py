@@ -10,14 +10,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from math import inf
 from typing import Any, Final
 
 from gateway.cache.base import Listener, Quota, StoreAway, Stored, Wanted
 from gateway.cache.keeping import Limits, findable, size_of, worth_of
+from gateway.cache.leases import Leases
 from gateway.cache.packed import CorruptError, packed_document, packed_known, unpacked_document
 from gateway.cache.redis_feed import RedisFeed
-from gateway.cache.store_scripts import DUE, key_of, keys_of, name_of, scripts_on, word_of
-from gateway.redis_link import RedisLink, RedisRefused, RedisUnavailable, encoded
+from gateway.cache.store_scripts import DUE, answered, key_of, keys_of, name_of, scripts_on, word_of
+from gateway.redis_link import RedisLink, encoded
 
 LONGEST_S: Final = 10 * 366 * 86_400.0
 _UPKEEP_S: Final = 5.0
@@ -39,14 +41,16 @@ class RedisStore:
         self._link = link
         self._clock = clock
         self._scripts = scripts_on(link)
-        self._feed = RedisFeed(RedisLink.patient(url), listener, clock)
         self._keys = lru_cache(4_096)(keys_of)
+        self.leases = Leases(self._scripts, self._keys, self._read)
+        self._feed = RedisFeed(RedisLink.patient(url), listener, clock, self.leases)
         self._upkeep: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """See `Store.start`."""
         if self._upkeep is None:
             self._feed.start()
+            self.leases.start()
             self._upkeep = asyncio.create_task(self._keep_up(), name="cache-upkeep")
 
     async def close(self) -> None:
@@ -54,15 +58,16 @@ class RedisStore:
         if self._upkeep is not None and not self._upkeep.done():
             self._upkeep.cancel()
             await asyncio.wait({self._upkeep})
+        await self.leases.close()
         await self._feed.close()
 
-    async def exact(self, tenant: str, exact: str) -> Stored | None:
+    async def exact(self, tenant: str, exact: str, stale_s: float = 0.0) -> Stored | None:
         """See `Store.exact`."""
-        return await self._find(tenant, "", exact)
+        return await self._find(tenant, "", exact, stale_s)
 
-    async def get(self, tenant: str, answer_id: str) -> Stored | None:
+    async def get(self, tenant: str, answer_id: str, stale_s: float = 0.0) -> Stored | None:
         """See `Store.get`."""
-        return await self._find(tenant, answer_id, "") if answer_id else None
+        return await self._find(tenant, answer_id, "", stale_s) if answer_id else None
 
     async def put(self, stored: Stored, quota: Quota) -> bool:
         """See `Store.put`; also False where there is no room but what other categories are sure of, and for what has
@@ -76,17 +81,17 @@ class RedisStore:
             word_of(stored.exact),
             word_of(limits.pool_of(stored)),
         )
-        weights = (size_of(stored), worth_of(stored), min(stored.expires_s, now_s + LONGEST_S))
+        weights = (size_of(stored), worth_of(stored), min(stored.gone_s, now_s + LONGEST_S))
         shares = [word for name, share in limits.sure.items() for word in (word_of(name), *share)]
         known = b"" if stored.known is None else packed_known(stored.known)
         words = encoded((*head, *weights, document, known, *limits.most, *shares))
-        reply = await _answered(self._scripts.put.run(self._keys(stored.tenant), words))
+        reply = await answered(self._scripts.put.run(self._keys(stored.tenant), words))
         self._tell(stored.tenant, reply, stored if reply[0] else None)
         return bool(reply[0])
 
     async def hit(self, stored: Stored) -> None:
         """See `Store.hit`."""
-        await _answered(self._scripts.hit.run(self._keys(stored.tenant), encoded((word_of(stored.id),))))
+        await answered(self._scripts.hit.run(self._keys(stored.tenant), encoded((word_of(stored.id),))))
 
     async def drop(self, tenant: str, ids: Sequence[str]) -> int:
         """See `Store.drop`."""
@@ -102,21 +107,23 @@ class RedisStore:
         async for ids in self._ids(tenant, wanted):
             new = [one for one in dict.fromkeys(ids) if one not in seen]
             seen.update(new)
-            for found in await asyncio.gather(*(self.get(tenant, one) for one in new)):
+            for found in await asyncio.gather(*(self.get(tenant, one, inf) for one in new)):
                 if found is not None and wanted.holds(found):
                     yield found
 
     async def tenants(self) -> list[str]:
         """See `Store.tenants`."""
         await self._reap()
-        found = await _answered(self._link.call("ZRANGE", DUE, 0, -1))
+        found = await answered(self._link.call("ZRANGE", DUE, 0, -1))
         return [name_of(tenant) for tenant in found]
 
-    async def _find(self, tenant: str, answer_id: str, exact: str) -> Stored | None:
+    async def _find(self, tenant: str, answer_id: str, exact: str, stale_s: float) -> Stored | None:
         words = encoded((word_of(answer_id), word_of(exact)))
-        found = await _answered(self._scripts.find.run(self._keys(tenant), words))
-        if found is None:
-            return None
+        found = await answered(self._scripts.find.run(self._keys(tenant), words))
+        return None if found is None else await self._read(tenant, found, exact, stale_s)
+
+    async def _read(self, tenant: str, found: Any, exact: str, stale_s: float = 0.0) -> Stored | None:
+        """What a script has found, unless it can't be read or has expired longer ago than it is wanted."""
         try:
             answer_id = name_of(found[0])
             stored = unpacked_document(tenant, answer_id, found[1], found[2])
@@ -125,7 +132,7 @@ class RedisStore:
         except ValueError:
             await self._change(self._scripts.drop.run, tenant, found[0])
             return None
-        return stored if stored.expires_s > self._clock() else None
+        return stored if stored.lives(self._clock(), stale_s) else None
 
     async def _ids(self, tenant: str, wanted: Wanted) -> AsyncIterator[list[str]]:
         """Ids that may be wanted, a few at a time."""
@@ -135,7 +142,7 @@ class RedisStore:
             return
         cursor = b"0"
         while True:
-            cursor, rows = await _answered(
+            cursor, rows = await answered(
                 self._link.call("HSCAN", key_of(tenant, "rows"), cursor, "COUNT", 4 * _READ_AT_ONCE)
             )
             ids = [name_of(one) for one in rows[::2]]
@@ -146,7 +153,7 @@ class RedisStore:
 
     async def _change(self, run: Callable[..., Awaitable[Any]], tenant: str, *words: bytes | int) -> int:
         """Run a script that may let answers go, and tell of them; the first number of its reply."""
-        reply = await _answered(run(self._keys(tenant), encoded((word_of(tenant), self._clock(), *words))))
+        reply = await answered(run(self._keys(tenant), encoded((word_of(tenant), self._clock(), *words))))
         self._tell(tenant, reply, None)
         count: int = reply[0]
         return count
@@ -163,9 +170,7 @@ class RedisStore:
                 await self._reap()
 
     async def _reap(self) -> None:
-        due = await _answered(
-            self._link.call("ZRANGEBYSCORE", DUE, "-inf", self._clock(), "LIMIT", 0, _TENANTS_AT_ONCE)
-        )
+        due = await answered(self._link.call("ZRANGEBYSCORE", DUE, "-inf", self._clock(), "LIMIT", 0, _TENANTS_AT_ONCE))
         for tenant in due:
             await self._change(self._scripts.reap.run, name_of(tenant), _REAPED_AT_ONCE)
 
@@ -174,13 +179,3 @@ async def _document(stored: Stored) -> bytes:
     if len(stored.body) < _PACKED_ASIDE_FROM:
         return packed_document(stored)
     return await asyncio.to_thread(packed_document, stored)
-
-
-async def _answered(reply: Awaitable[Any]) -> Any:
-    """What Redis answers; raises `StoreAway`, and nothing of what Redis said that may hold a key."""
-    try:
-        return await reply
-    except RedisRefused as refused:
-        raise StoreAway(f"Redis refused: {refused.code}") from None
-    except RedisUnavailable as error:
-        raise StoreAway(str(error)) from None

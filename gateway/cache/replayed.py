@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw
 
-from gateway.wire.sse import DONE, event
+from gateway.wire.sse import DONE, ends, event, payload_of
 
 Words = dict[str, Any]
 
@@ -67,6 +67,47 @@ def frames(stored: bytes, wants_usage: bool) -> list[bytes]:
         chunks.append({**head, "choices": [], "usage": _usage(fields)})
     events = [event(msgspec.json.encode(chunk)) for chunk in chunks] + [DONE]
     return [b"".join(events[at : at + _EVENTS_A_FRAME]) for at in range(0, len(events), _EVENTS_A_FRAME)]
+
+
+def along(frame: bytes) -> bytes:
+    """A frame of a chat stream that another request asked for, without its usage and its end."""
+    if b'"usage"' not in frame and b"[DONE]" not in frame:
+        return frame
+    return b"".join(map(_without_usage, frame.split(b"\n\n")[:-1]))
+
+
+def end(frame: bytes, stored: bytes, tokens: tuple[int, int], wants_usage: bool) -> bytes:
+    """The end of such a stream, of which this was a frame: `stored` is what it came to, empty where that is not kept;
+    `tokens` are those of prompt and answer then."""
+    if not wants_usage:
+        return DONE
+    said = next(filter(None, map(_event_fields, frame.split(b"\n\n"))), {})
+    head: Words = {name: said[name] for name in _HEAD if name in said} | {"object": "chat.completion.chunk"}
+    if stored:
+        usage = _usage(_FIELDS.decode(stored))
+    else:
+        counts = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+        usage = {**counts, "cost": 0, "cached": True}
+    return event(msgspec.json.encode({**head, "choices": [], "usage": usage})) + DONE
+
+
+def _without_usage(text: bytes) -> bytes:
+    fields = _event_fields(text)
+    if b"[DONE]" in text and ends(text):
+        return b""
+    if "usage" not in fields:
+        return text + b"\n\n"
+    if bytes(fields.get("choices", b"null")).strip() in (b"[]", b"null"):
+        return b""
+    return event(msgspec.json.encode({name: raw for name, raw in fields.items() if name != "usage"}))
+
+
+def _event_fields(text: bytes) -> dict[str, Raw]:
+    """None of what is not one JSON object."""
+    try:
+        return _FIELDS.decode(payload_of(text))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
 
 
 def _usage(fields: dict[str, Raw]) -> Words:

@@ -5,19 +5,21 @@ All keys of a tenant share one hash tag; `LOG` and `DUE` are common to all tenan
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gateway.redis_link import Encoded, RedisLink, Script, encoded
+from gateway.cache.base import StoreAway
+from gateway.redis_link import Encoded, RedisLink, RedisRefused, RedisUnavailable, Script, encoded
 
 LOG: Final = "fpc:log"
 DUE: Final = "fpc:due"
 _FOLDER: Final = Path(__file__).parent / "lua"
 _OWN: Final = ("used", "documents", "rows", "exact", "known", "expiry")
-# Those that only look at what is there do without what the others share.
-_ALONE: Final = frozenset({"find", "hit"})
+# Those that change nothing of what is kept do without what the others share.
+_ALONE: Final = frozenset({"find", "hit", "lead", "release", "renew"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class Scripts:
     hit: Script
     drop: Script
     reap: Script
+    lead: Script
+    release: Script
+    renew: Script
 
 
 def scripts_on(link: RedisLink) -> Scripts:
@@ -44,7 +49,7 @@ def key_of(tenant: str, part: str) -> str:
 def keys_of(tenant: str) -> Encoded:
     """KEYS of all scripts."""
     keys = [key_of(tenant, part) for part in _OWN]
-    return encoded((len(keys) + 3, *keys, LOG, DUE, key_of(tenant, "pool:")))
+    return encoded((len(keys) + 4, *keys, LOG, DUE, key_of(tenant, "pool:"), key_of(tenant, "lease:")))
 
 
 def word_of(name: str) -> bytes:
@@ -63,3 +68,13 @@ def name_of(data: bytes) -> str:
 def _text(script: str) -> str:
     parts = (script,) if script in _ALONE else ("base", script)
     return "\n".join((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+
+
+async def answered(reply: Awaitable[Any]) -> Any:
+    """What Redis answers; raises `StoreAway`, and nothing of what Redis said that may hold a key."""
+    try:
+        return await reply
+    except RedisRefused as refused:
+        raise StoreAway(f"Redis refused: {refused.code}") from None
+    except RedisUnavailable as error:
+        raise StoreAway(str(error)) from None

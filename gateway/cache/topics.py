@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 from gateway.cache.classes import Classes
@@ -27,7 +28,8 @@ def likeness(path: Path) -> tuple[LikenessIndex, Topics]:
     It is read at first need: most gateways answer exact repeats only, and it takes memory. `ValueError` then.
     """
     learned = _Learned(path)
-    return LikenessIndex(learned.judge, learned.parse), Topics(learned.classify, learned.settings)
+    topics = Topics(learned.classify, learned.settings, learned.identify)
+    return LikenessIndex(learned.judge, learned.parse), topics
 
 
 class _Learned:
@@ -52,6 +54,14 @@ class _Learned:
         """Thresholds by the share that they are certified for."""
         return self._served[1]
 
+    def identify(self) -> str:
+        """Which configuration it is."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        return sha256(self._path.read_bytes()).hexdigest()[:16]
+
     @cached_property
     def _verifier(self) -> Verifier:
         return Verifier(read(self._path)[0])
@@ -66,19 +76,48 @@ class _Learned:
         return (_anything, ()) if found is None else (Classes(found[0]).topic, found[1])
 
 
+def _none_closed(_topic: str) -> Collection[float]:
+    return ()
+
+
 def _anything(_vector: Vector, _text: str) -> str:
     return ELSE
 
 
 class Topics:
-    """`settings` gives thresholds by the share of wrong hits that they are certified for."""
+    """`settings` gives thresholds by the share of wrong hits that they are certified for; `identify` tells one
+    configuration from another."""
 
-    def __init__(self, classify: Classify, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, classify: Classify, settings: Callable[[], Settings], identify: Callable[[], str] = lambda: ""
+    ) -> None:
         self.of = classify
         self._settings = settings
+        self._identify = identify
 
-    def needed(self, asked: str, cached: str, share: float) -> float | None:
-        """The probability at which an answer may be given: that of the loosest setting that is certified for the share;
-        None: not at all. Of two topics the stricter counts."""
-        certified = [one for one in self._settings() if one[0] <= share]
-        return max(certified, key=lambda one: one[0])[1].of(asked, cached) if certified else None
+    @property
+    def calibration(self) -> str:
+        """What the settings were found by."""
+        return self._identify()
+
+    def setting(self, topic: str, share: float, closed: Collection[float] = ()) -> float | None:
+        """The loosest share up to this one that thresholds for the topic are certified for, and that is not closed."""
+        found = self._loosest(share, closed)
+        return None if found is None or found[1].of(topic, topic) is None else found[0]
+
+    def needed(
+        self, asked: str, cached: str, share: float, closed: Callable[[str], Collection[float]] = _none_closed
+    ) -> float | None:
+        """The probability at which an answer may be given: that of the loosest setting that is certified for the share
+        and not `closed` for the topic; None: not at all. Of two topics the stricter counts."""
+        ours = self._of(asked, share, closed(asked))
+        theirs = ours if cached == asked else self._of(cached, share, closed(cached))
+        return None if ours is None or theirs is None else max(ours, theirs)
+
+    def _of(self, topic: str, share: float, closed: Collection[float]) -> float | None:
+        found = self._loosest(share, closed)
+        return None if found is None else found[1].of(topic, topic)
+
+    def _loosest(self, share: float, closed: Collection[float]) -> tuple[float, Thresholds] | None:
+        certified = [one for one in self._settings() if one[0] <= share and one[0] not in closed]
+        return max(certified, key=lambda one: one[0]) if certified else None

@@ -212,8 +212,10 @@ def net_score(model: Model, rows: Floats) -> Doubles:
 
 
 _VETOES = tuple(INPUTS.index(name) for name in _ALWAYS_DIFFERENT)
+_OTHER_NUMBERS = tuple(INPUTS.index(name) for name in ("numbers_missing_a", "numbers_missing_b"))
 
 
 def vetoed(rows: Floats) -> npt.NDArray[np.bool_]:
-    """Candidates that no score may rescue [rows]."""
-    return np.asarray((rows[:, _VETOES] > 0).any(axis=1), dtype=np.bool_)
+    """Candidates that no score may rescue [rows], such as each with a number that the other lacks."""
+    told = (rows[:, _VETOES] > 0).any(axis=1) | (rows[:, _OTHER_NUMBERS] > 0).all(axis=1)
+    return np.asarray(told, dtype=np.bool_)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.dispatch.breaker import Breaker, Entry, State
+from gateway.dispatch.strain import Strain
 
 SMOOTHING = 0.2
 # A normal tail: 5 % of calls take longer than the mean and 1.645 standard deviations, 1.25 mean deviations each.
@@ -25,6 +26,7 @@ class Vitals:
     seen_at: float = 0.0
     in_flight: int = 0
     breaker: Breaker = field(default_factory=Breaker)
+    strain: Strain = field(default_factory=Strain)
 
     def p95_ms(self) -> float:
         """What 19 of 20 first bytes take at most, roughly; 0 before the first success."""
@@ -63,6 +65,7 @@ class Health:
             seen.latency_ms = old + SMOOTHING * (first_byte_ms - old)
             seen.deviation_ms += SMOOTHING * (abs(first_byte_ms - old) - seen.deviation_ms)
         seen.seen_at = now
+        seen.strain.succeeded(now, first_byte_ms)
         if seen.breaker.succeeded(now) and self.told is not None:
             self.told(endpoint_id, 0.0)
 
@@ -77,7 +80,9 @@ class Health:
         Whether that is news: the first failure, or one that begins a pause. Calls that are made in spite of a pause
         (nothing else is left, or the model is pinned) do not lengthen it.
         """
-        breaker, now = self.of(endpoint_id).breaker, self._now()
+        seen, now = self.of(endpoint_id), self._now()
+        breaker = seen.breaker
+        seen.strain.failed(now)
         suspect = breaker.is_suspect
         paused = breaker.failed(now, retry_after_s)
         if paused and self.told is not None:

@@ -38,6 +38,7 @@ class Change:
 SECRET: Final = "secret"  # noqa: S105 - a word, not a secret
 POLICY: Final = "policy"
 CACHE: Final = "cache"  # cached answers, as JSON which
+CACHE_TRUST: Final = "cache_trust"  # which settings of likeness are closed
 EVERYTHING: Final = "everything"  # never stored: a reader tells itself so after an outage
 
 
@@ -52,13 +53,27 @@ class Act:
         """Write the act down, and tell running gateways of its changes."""
         await audit.append(self.connection, self.actor, action, subject, detail)
         for one in changes:
-            await self._tell(one)
+            await self.tell(one)
 
-    async def _tell(self, one: Change) -> None:
+    async def tell(self, one: Change) -> None:
+        """Tell running gateways of a change."""
         values = {"at": time.time(), "what": one.what, "subject": clean(one.subject)}
         told = insert(change).values(**values).returning(change.c.id)
         newest = (await self.connection.execute(told)).scalar_one()
         await self.connection.execute(delete(change).where(change.c.id <= newest - KEPT_CHANGES))
+
+
+async def tell(engine: AsyncEngine, one: Change) -> None:
+    """Tell running gateways of something that is no act of an admin; raises `DatabaseUnavailable`."""
+    with asking():
+        async with writing(engine).begin() as connection:
+            await _queue(connection)
+            await Act(connection, ITSELF).tell(one)
+
+
+async def _queue(connection: AsyncConnection) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite's writers queue up at BEGIN
+        await connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
 
 
 @asynccontextmanager
@@ -66,6 +81,5 @@ async def acting(engine: AsyncEngine, actor: str) -> AsyncIterator[Act]:
     """A transaction for one act, committed at the end of the block; raises `DatabaseUnavailable`."""
     with asking():
         async with writing(engine).begin() as connection:
-            if engine.dialect.name == "postgresql":  # SQLite's writers queue up at BEGIN
-                await connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+            await _queue(connection)
             yield Act(connection, actor)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import DatabaseUnavailable, asking
-from gateway.ledger.tables import feedback, request_log, stored_response
+from gateway.ledger.tables import cache_label, feedback, request_log, stored_response
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ async def erase_user(engine: AsyncEngine, end_user: str) -> Erased:
     theirs = request_log.c.end_user == end_user[:NAME_CHARS]
     # First, since afterwards nothing tells whose requests they were.
     await _blank_comments(engine, feedback.c.request_id.in_(select(request_log.c.id).where(theirs)))
+    await _remove_labels(engine, cache_label.c.end_user == end_user[:NAME_CHARS])
     requests = await _blank(engine, theirs, {**_NOTHING, "session": None, "end_user": None})
     with asking():
         async with writing(engine).begin() as connection:
@@ -50,6 +51,7 @@ async def forget_before(engine: AsyncEngine, at: float) -> int:
         request_log.c.prompt.is_not(None), request_log.c.answer.is_not(None), request_log.c.embedding.is_not(None)
     )
     await _blank_comments(engine, feedback.c.at < at)
+    await _remove_labels(engine, cache_label.c.at < at)
     return await _blank(engine, (request_log.c.at < at) & kept, _NOTHING)
 
 
@@ -80,6 +82,13 @@ async def _blank_comments(engine: AsyncEngine, which: ColumnElement[bool]) -> No
         async with writing(engine).begin() as connection:
             said = feedback.c.comment.is_not(None)
             await connection.execute(update(feedback).where(said & which).values(comment=None))
+
+
+async def _remove_labels(engine: AsyncEngine, which: ColumnElement[bool]) -> None:
+    """Questions that cached answers were checked with; what the checks showed is summed up elsewhere."""
+    with asking():
+        async with writing(engine).begin() as connection:
+            await connection.execute(delete(cache_label).where(which))
 
 
 async def _blank(engine: AsyncEngine, which: ColumnElement[bool], values: dict[str, Any]) -> int:

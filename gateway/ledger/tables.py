@@ -331,6 +331,39 @@ exploration_spend: Final = Table(
     Column("taken_nanousd", BigInteger, nullable=False),
 )
 
+# What is known of answers given by likeness, summed up over all processes: by which configuration, at a setting that is
+# certified for which share of wrong ones, of which tenant and topic. `closed_at`: since when too many were wrong.
+cache_evidence: Final = Table(
+    "cache_evidence",
+    metadata,
+    Column("calibration", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("share", Double, primary_key=True),
+    Column("hits", BigInteger, nullable=False),
+    Column("reported", BigInteger, nullable=False),
+    Column("same", BigInteger, nullable=False),
+    Column("different", BigInteger, nullable=False),
+    Column("undecided", BigInteger, nullable=False),
+    Column("closed_at", Double),
+)
+
+# Each of those answers that was checked (by the check's request) or called wrong (by its own id); the questions only
+# where prompts are kept.
+cache_label: Final = Table(
+    "cache_label",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("end_user", Text),
+    Column("asked", Text),
+    Column("cached", Text),
+    Index(None, "at"),
+)
+
 policy_version: Final = Table(
     "policy_version",
     metadata,

@@ -100,6 +100,43 @@ async def test_an_answer_is_given_out_until_it_expires_and_hits_do_not_move_that
     assert await kept(opened.store) == set()
 
 
+async def test_what_has_expired_is_given_to_those_only_who_take_it_stale_and_for_as_long_as_it_is_kept(
+    opened: Opened,
+) -> None:
+    stored = answer(expires_s=START_S + 100, stale_s=50.0)
+    await opened.store.put(stored, ROOMY)
+    opened.clock.now_s = START_S + 120
+    await opened.store.hit(stored)
+
+    async def given(stale_s: float) -> list[bool]:
+        found = (
+            await opened.store.exact(TENANT, stored.exact, stale_s),
+            await opened.store.get(TENANT, stored.id, stale_s),
+        )
+        return [same(one, stored) for one in found]
+
+    assert [await given(stale_s) for stale_s in (0.0, 20.0, 20.5, 1e9)] == [[False] * 2] * 2 + [[True] * 2] * 2
+    assert await kept(opened.store) == {stored.id} == opened.heard.ids
+    assert await opened.store.tenants() == [TENANT]
+    opened.clock.now_s = START_S + 150
+    assert await given(1e9) == [False] * 2
+    assert await kept(opened.store) == set()
+
+
+async def test_what_is_kept_stale_counts_for_the_quota_and_can_be_dropped(opened: Opened) -> None:
+    stale = [answer(expires_s=START_S + 10, stale_s=1000.0, cost_nanousd=0) for _ in range(3)]
+    for one in stale:
+        await opened.store.put(one, Quota(3, 1_000_000))
+    opened.clock.now_s += 20
+
+    await opened.store.put(lasting := answer(), Quota(3, 1_000_000))
+
+    left = await kept(opened.store)
+    assert len(left) == 3 and lasting.id in left
+    assert await opened.store.drop(TENANT, [one.id for one in stale]) == 2
+    assert await kept(opened.store) == {lasting.id}
+
+
 async def test_what_has_expired_leaves_its_room_to_others_and_the_listener_hears(opened: Opened) -> None:
     quota = Quota(10, 1_000_000)
     old = [answer(expires_s=START_S + 10, cost_nanousd=10**12) for _ in range(9)]

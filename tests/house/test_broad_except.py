@@ -12,7 +12,7 @@ ALLOWED = {
     "gateway/admission/changes.py ChangeFeed.poll": "logged, and everything is said again; a dead feed lets keys in",
     "gateway/api/raw.py RawRoute.__call__": "our own bug becomes a logged 500 with a request id",
     "gateway/api/raw.py RawRoute._stream": "our own bug after the first byte becomes a logged error event",
-    "gateway/cache/cache.py Keeping.done": "logged; the answer is not kept, but it was given and paid",
+    "gateway/cache/collecting.py Keeping.done": "logged; the answer is not kept, but it was given and paid",
     "gateway/lifecycle/learning.py Lessons.run": "logged, and tried again; else bandits would never learn any more",
     "gateway/pacing.py Paces.run": "logged, and looked again; else budgets would be spent at a pace of the past",
     "gateway/ledger/writer.py LedgerWriter._run": "logged; the rows in hand go to the spool, the log goes on",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
@@ -14,8 +15,10 @@ from gateway.api.admin.access import Admin, QueryId, TheGateway
 from gateway.api.admin.bodies import Body, described_body, read_json
 from gateway.cache.base import Store, StoreAway, Stored, Wanted
 from gateway.cache.forgetting import Told, forget, found, named
+from gateway.cache.trust import TrustBook, bounds_of
 from gateway.errors import InvalidRequest, NotFound, Overloaded
 from gateway.ledger.acts import CACHE, Change, acting
+from gateway.ledger.cache_evidence import Place, Sums
 from gateway.state import Gateway
 
 router = APIRouter(prefix="/admin/cache")
@@ -37,6 +40,15 @@ class InvalidateBody(Body):
     older_than: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     all: bool = False
     dry_run: bool = False
+
+
+class ResetBody(Body):
+    """Every field that is set must hold; `share` is that of a setting. Nothing but `all` true resets everything."""
+
+    tenant: str | None = Field(default=None, pattern=TENANT)
+    topic: str | None = Field(default=None, max_length=200)
+    share: float | None = Field(default=None, ge=0, le=1)
+    all: bool = False
 
 
 @router.get("")
@@ -99,6 +111,37 @@ async def invalidate(request: Request, caller: Admin, gateway: TheGateway) -> di
             told = said.model_dump(exclude_defaults=True, exclude={"end_user"}, mode="json")
             await act.done("cache.invalidate", said.tenant or "*", {**told, "forgotten": count}, Change(CACHE, which))
     return {"dry_run": said.dry_run, "answers": count}
+
+
+@router.get("/trust")
+async def trust(
+    _: Admin, gateway: TheGateway, tenant: Annotated[str | None, Query(pattern=TENANT)] = None
+) -> dict[str, Any]:
+    """What is known of answers given by likeness, by tenant, topic and the share of wrong ones that is certified.
+
+    `checked` and `reported` are shares of wrong ones: what labels leave possible, at least and at most. `used` is the
+    setting that stands in for one that is closed; null: exact repeats only.
+    """
+    book = gateway.cache.trust
+    rows = await book.evidence.read(book.calibration, tenant)
+    return {"calibration": book.calibration, "data": [_told(book, place, sums) for _, place, sums in rows]}
+
+
+@router.post("/trust/reset", openapi_extra=described_body(ResetBody))
+async def reset_trust(request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
+    """Forget what is known, and so open closed settings again."""
+    said = await read_json(request, gateway, ResetBody)
+    if said == ResetBody():
+        raise InvalidRequest("Say of which tenant, topic or share, or 'all': true for every one.", param="all")
+    count = await gateway.cache.trust.evidence.reset(caller.key_id, said.tenant, said.topic, said.share)
+    return {"places": count}
+
+
+def _told(book: TrustBook, place: Place, sums: Sums) -> dict[str, Any]:
+    counts = asdict(sums)
+    closed_at = counts.pop("closed_at")
+    used = book.place(place.tenant, place.topic, place.share)
+    return {**asdict(place), **counts, **bounds_of(sums), "closed_at": closed_at, "used": used and used.share}
 
 
 def _named(end_user: str | None) -> str | None:

@@ -1,12 +1,13 @@
 -- In front of every script that changes what a tenant keeps. KEYS: used, documents, rows, exact, known, expiry, log, due,
--- and the beginning of the keys of pools. ARGV: tenant, Unix seconds, ...
+-- and the beginnings of the keys of pools and leases. ARGV: tenant, Unix seconds, ...
 -- used: {clock, latest expiry, {pool = {entries, bytes, known}}}; a row: {pool, size, worth, exact, hits, 1 if known}.
 -- Both are packed by cmsgpack; `known` is what can be found by likeness, all of which the log tells.
 -- Whatever contradicts itself (keys evicted by Redis, overwritten by others) is wiped: it is a cache.
-local USED, DOCUMENTS, ROWS, EXACT, KNOWN, EXPIRY, LOG, DUE, POOL = unpack(KEYS)
+local USED, DOCUMENTS, ROWS, EXACT, KNOWN, EXPIRY, LOG, DUE, POOL, LEASE = unpack(KEYS)
 local TENANT, NOW = ARGV[1], tonumber(ARGV[2])
 local LOG_LENGTH, KEPT_ON_S = 10000, 3600
 local clock, latest, pools, dropped, wiped = 0, 0, {}, {}, false
+local awaited
 
 local function unpacked(text)
   local read, found = pcall(cmsgpack.unpack, text)
@@ -93,7 +94,7 @@ local function close(said, id, known)
     write('ZREM', DUE, TENANT)
   end
   local place = ''
-  if known or wiped or #dropped > 0 then
+  if known or wiped or awaited or #dropped > 0 then
     local event = {'t', TENANT}
     local function say(field, text)
       event[#event + 1] = field
@@ -105,6 +106,7 @@ local function close(said, id, known)
       say('i', id)
       say('k', known)
     end
+    if awaited then say('x', awaited) end
     place = write('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, '*', unpack(event))
   end
   return {said, place, unpack(dropped)}

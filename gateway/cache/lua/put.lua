@@ -64,4 +64,8 @@ redis.call('HSET', EXACT, exact, id)
 if known then redis.call('HSET', KNOWN, id, known) end
 redis.call('ZADD', EXPIRY, ARGV[8], id)
 redis.call('ZADD', POOL .. pool, clock + worth / math.max(size, 1), id)
+-- Whoever has the lease to ask for it need not hold it any more; other workers that wait for it hear of that by the log.
+local holder = redis.pcall('GET', LEASE .. exact)
+if holder then redis.call('DEL', LEASE .. exact) end
+if type(holder) == 'string' and string.sub(holder, -1) == '+' then awaited = exact end
 return close(1, id, known)

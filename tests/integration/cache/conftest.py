@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.cache.prompter import Prompter, prompting
+from tests.integration.cache.stage import Stage
 from tests.integration.strategies.choir import Choir, Voice, singing
 from tests.serving import Served, serving
 
@@ -101,3 +104,27 @@ def line(caching: Served, choir: Choir) -> Iterator[Line]:
 def question() -> str:
     """One that no other test asks."""
     return f"What is written on page {next(_NUMBERS)} of the book?"
+
+
+@pytest.fixture(scope="session")
+def prompter() -> Iterator[Prompter]:
+    with prompting() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def prompted(prompter: Prompter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    env = {"CHOIR_SECRET": "sk", "FINGERPOST_PRELOAD": "false", "FINGERPOST_EMBED_TIMEOUT_S": "60"}
+    texts = policies("default", "alike", "kept")
+    once = "[fallback]\nretries = 0\nenabled = false\n"
+    texts = {name: text + once for name, text in texts.items()}
+    folder = tmp_path_factory.mktemp("along")
+    with serving(folder, catalogue=catalogue(prompter.url), policies=texts, env=env) as found:
+        yield found
+
+
+@pytest.fixture
+async def stage(prompted: Served, prompter: Prompter) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=prompted.url, timeout=20))
+        yield Stage(prompted, prompter, client, f"What is on page {next(_NUMBERS)}?", len(prompter.parts))

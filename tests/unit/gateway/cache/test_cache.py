@@ -11,22 +11,27 @@ import msgspec
 import numpy as np
 import pytest
 
+from gateway.cache.adapting import Adapting
 from gateway.cache.asked import Asked
 from gateway.cache.base import Quota, StoreAway, Stored, Wanted
 from gateway.cache.cache import MOST_PENDING, Cache
 from gateway.cache.canonical import canonical
 from gateway.cache.control import NO_CONTROL
 from gateway.cache.eligibility import allowed_by_form
-from gateway.cache.forgetting import Told
+from gateway.cache.forgetting import MOST_REMEMBERED, STRANGE_PER_S, Forgetting, Told
 from gateway.cache.identity import Sharing
 from gateway.cache.semantic import Match, Thresholds
+from gateway.cache.together import Together
 from gateway.cache.topics import Topics
-from gateway.ledger.acts import CACHE, Change
+from gateway.cache.trust import TrustBook
+from gateway.dispatch.health import Health
+from gateway.ledger.acts import CACHE, EVERYTHING, Change
 from gateway.ledger.record import Record
 from policies.schema import CacheMode, Policy
 from routers.decision import Features, Query
 from tests.eventually import eventually
 from tests.unit.gateway.cache.bodies import request
+from tests.unit.gateway.cache.sheet import Sheet
 
 NOW = 1000.0
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -57,7 +62,7 @@ class Shelf:
         self.put_: list[Stored] = []
         self.dropped: list[str] = []
 
-    async def exact(self, _tenant: str, _exact: str) -> Stored | None:
+    async def exact(self, _tenant: str, _exact: str, _stale_s: float = 0.0) -> Stored | None:
         if self.away:
             raise StoreAway
         return self.stored
@@ -97,13 +102,17 @@ class Near:
 
 
 def a_cache(shelf: Shelf, probability: float = 0.95) -> Cache:
+    topics = Topics(lambda _vector, _text: "chat", lambda: SETTINGS)
     return Cache(
         store=cast(Any, shelf),
         finder=cast(Any, Near(probability)),
-        topics=Topics(lambda _vector, _text: "chat", lambda: SETTINGS),
+        topics=topics,
+        trust=TrustBook(topics, Sheet()),
         embedding=cast(Any, type("E", (), {"id": "e/1", "facts": None})()),
         sharing=Sharing.KEY,
         room=(10, 10_000),
+        together=Together(),
+        adapting=Adapting(Health(lambda: NOW)),
         clock=lambda: NOW,
     )
 
@@ -259,7 +268,7 @@ async def test_what_may_be_of_a_category_that_is_not_known_is_not_kept() -> None
 
 
 async def test_what_is_to_be_forgotten_is_forgotten_once_the_store_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.cache.cache.AGAIN_S", 0.001)
+    monkeypatch.setattr("gateway.cache.forgetting.AGAIN_S", 0.001)
     shelf = Shelf(away=True)
     cache = a_cache(shelf)
     await cache.start()
@@ -272,3 +281,78 @@ async def test_what_is_to_be_forgotten_is_forgotten_once_the_store_answers(monke
 
     await eventually(lambda: shelf.dropped == ["1"])
     await cache.close()
+
+
+def told(**which: Any) -> list[Change]:
+    """A wish of somebody's, as it is heard."""
+    return [Change(CACHE, msgspec.json.encode(Told(**which)).decode())]
+
+
+@pytest.mark.parametrize(
+    ("which", "is_kept"),
+    [
+        ({}, False),
+        ({"tenant": "key:k"}, False),
+        ({"tenant": "key:other"}, True),
+        ({"wanted": Wanted(category="general")}, False),
+        ({"wanted": Wanted(category="strict")}, True),
+        ({"wanted": Wanted(older_s=NOW - 1)}, True),
+    ],
+)
+async def test_what_is_forgotten_while_an_answer_is_on_its_way_is_not_kept(
+    which: dict[str, Any], is_kept: bool
+) -> None:
+    cache, record = a_cache(Shelf(None)), Record("r", NOW, "chat", model="m")
+    first = asked_now(cache)
+
+    await cache.take_up(told(**which))
+
+    assert (cache.made(first, query(), record, BODY) is not None) == is_kept
+    assert cache.made(asked_now(cache), query(), record, BODY) is not None
+
+
+async def test_an_answer_that_reaches_the_store_after_its_like_was_forgotten_is_taken_out_again() -> None:
+    shelf = Shelf(None)
+    cache = a_cache(shelf)
+
+    cache.keep(ANSWER, POLICY)
+    await cache.take_up(told(tenant="key:k"))
+    await cache.settled()
+
+    assert shelf.put_ == [ANSWER] and shelf.dropped == ["1"]
+
+
+async def test_who_shares_a_store_and_may_have_missed_a_wish_keeps_nothing_that_was_on_its_way() -> None:
+    cache, record = a_cache(Shelf(None)), Record("r", NOW, "chat", model="m")
+    cache.forgetting.is_alone = False
+    first = asked_now(cache)
+
+    await cache.take_up([Change(EVERYTHING)])
+
+    assert cache.made(first, query(), record, BODY) is None
+
+
+async def test_more_wishes_than_are_remembered_count_as_any() -> None:
+    cache, record = a_cache(Shelf(None)), Record("r", NOW, "chat", model="m")
+    first = asked_now(cache)
+
+    await cache.take_up(told(tenant="key:other") * (MOST_REMEMBERED + 1))
+
+    assert cache.made(first, query(), record, BODY) is None
+
+
+async def test_others_are_told_of_few_ids_that_nobody_knows() -> None:
+    cache = a_cache(Shelf(None))
+    forgetting = Forgetting(cache.store, cache.trust, is_alone=True, clock=lambda: 7.0)
+
+    heard = [forgetting.to_tell("key:k", str(number), is_known=False) for number in range(2 * STRANGE_PER_S)]
+
+    assert sum(one is not None for one in heard) == STRANGE_PER_S
+    assert forgetting.to_tell("key:k", "1", is_known=True) == Told("key:k", Wanted(ids=("1",)), wrong=True)
+    shared = Forgetting(cache.store, cache.trust, is_alone=False)
+    assert shared.to_tell("key:k", "1", is_known=False) is None
+
+
+def asked_now(cache: Cache) -> Asked:
+    """A request that is asked now."""
+    return replace(asked(), mark=cache.forgetting.mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -26,11 +27,27 @@ from tests.unit.gateway.cache.bodies import request
         ("max-age=0", Control(reads=False, max_age_s=0)),
         ("only-if-cached,max-age=5", Control(only_if_cached=True, max_age_s=5)),
         ("private", Control(private=True)),
-        (" , max-stale=5, no-transform", NO_CONTROL),
+        (" , no-transform, public", NO_CONTROL),
+        ("max-stale", Control(stale_s=inf)),
+        ("max-stale=60, max-stale=7, max-stale", Control(stale_s=7)),
+        ("max-stale, max-stale=9", Control(stale_s=9)),
+        ("max-stale=9, min-fresh=3", Control(stale_s=0)),
     ],
 )
 def test_the_header_is_understood(header: str, found: Control) -> None:
     assert control_of(request(), header) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "usual_s", "under_load_s"),
+    [("", 0, 60), ("max-stale=9", 9, 9), ("max-age=5", 0, 0), ("max-age=5, max-stale=9", 9, 9), ("min-fresh=1", 0, 0)],
+)
+def test_who_says_how_old_an_answer_may_be_takes_no_expired_one_unasked(
+    header: str, usual_s: float, under_load_s: float
+) -> None:
+    control = control_of(request(), header)
+
+    assert (control.stalest_s(0.0), control.stalest_s(60.0)) == (usual_s, under_load_s)
 
 
 def test_the_body_says_more() -> None:
@@ -104,6 +121,7 @@ def test_a_wrong_field_is_named_with_its_mend(field: Any, param: str, mend: str)
         ("max-age=1, max-age=x", "max-age=60"),
         ("max-age=x, max-age=1", "max-age=60"),
         ("max-age=٣", "max-age=60"),
+        ("max-stale=x", "max-stale=60"),
         ("no-store=1", "write it alone"),
         ("only-if-cached, no-cache", "leave out"),
         ("only-if-cached, max-age=0", "leave out"),

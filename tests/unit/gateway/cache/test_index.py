@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache.base import Known
-from gateway.cache.index import LikenessIndex
+from gateway.cache.index import LikenessIndex, any_likeness
 from gateway.cache.parsed import BUCKETS, Parsed, parse
 from gateway.cache.partition import Vector
 from gateway.cache.semantic import FLOOR, JUDGED, Candidate, Entry
@@ -41,9 +41,18 @@ def index(*entries: Known, max_entries: int = 100, max_parsed: int = 100) -> Lik
 
 
 def found(
-    cache: LikenessIndex, angle: float = 0.0, *, now_s: float = NOW, tenant: str = "org:1", partition: str = "part"
+    cache: LikenessIndex,
+    angle: float = 0.0,
+    *,
+    now_s: float = NOW,
+    tenant: str = "org:1",
+    partition: str = "part",
+    stale_s: float = 0.0,
 ) -> list[str]:
-    return [match.key for match in cache.find(tenant, partition, "asked", "code", vector(angle), "mini", now_s)]
+    matches = cache.find(
+        tenant, partition, "asked", "code", vector(angle), "mini", now_s, any_likeness, stale_s=stale_s
+    )
+    return [match.key for match in matches]
 
 
 def test_the_likeliest_comes_first() -> None:
@@ -57,6 +66,17 @@ def test_an_entry_that_has_expired_is_found_no_more_and_then_gone() -> None:
 
     assert found(cache, now_s=1009.9) == ["short", "long"]
     assert found(cache, now_s=1010.0) == ["long"]
+    assert len(cache) == 1
+
+
+def test_one_that_is_kept_stale_is_found_by_those_who_take_that_only_and_then_gone() -> None:
+    cache = index(replace(known("old", 0.1, until_s=1010.0), stale_s=50.0), known("long", 0.2))
+
+    assert found(cache, now_s=1010.0) == ["long"]
+    assert found(cache, now_s=1019.0, stale_s=10.0) == ["old", "long"]
+    assert found(cache, now_s=1020.0, stale_s=10.0) == ["long"]
+    assert len(cache) == 2
+    assert found(cache, now_s=1060.0, stale_s=100.0) == ["long"]
     assert len(cache) == 1
 
 

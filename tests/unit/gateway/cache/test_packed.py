@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,12 +15,21 @@ from tests.contract.cache_stores import OTHER, TENANT, answer, exact_only, same
 
 @given(st.binary(max_size=2_000), st.text(max_size=50), st.lists(st.text(max_size=9), max_size=3))
 def test_an_answer_comes_back_as_it_was(body: bytes, text: str, tags: list[str]) -> None:
-    stored = answer(body=body, text=text, category=text, end_user=text, tags=tuple(tags))
+    stored = answer(body=body, text=text, category=text, end_user=text, tags=tuple(tags), stale_s=7.5)
     assert stored.known is not None
 
     found = unpacked_document(TENANT, stored.id, packed_document(stored), packed_known(stored.known))
 
-    assert same(found, stored)
+    assert same(found, stored) and found.known is not None
+    assert unpacked_known(TENANT, stored.id, packed_known(stored.known)).gone_s == stored.gone_s
+
+
+def test_what_was_packed_before_answers_were_kept_stale_is_still_read() -> None:
+    stored = exact_only(tags=("a",))
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(packed_document(stored)[4:])[:-1])
+    check = zlib.crc32(older, zlib.crc32(f"{TENANT}\0{stored.id}".encode())).to_bytes(4, "little")
+
+    assert same(unpacked_document(TENANT, stored.id, check + older, b""), stored)
 
 
 @given(st.integers(min_value=0), st.integers(1, 255))

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
 from gateway.cache.complete import Collector
-from gateway.cache.replayed import body, frames
+from gateway.cache.replayed import along, body, end, frames
 from gateway.wire.messages_events import MessagesWriter
 from gateway.wire.messages_reply import Asked
 from gateway.wire.responses_request import parse_responses
@@ -164,3 +164,30 @@ def test_clients_of_responses_can_read_it() -> None:
         assert response["output"][2]["arguments"] == CALL["function"]["arguments"]  # type: ignore[index]
         assert (response["usage"]["cost"], response["usage"]["cached"]) == (0, True)
     assert Response.model_validate(writer.response).output_text == LONG
+
+
+@pytest.mark.parametrize(
+    ("frame", "shown"),
+    [
+        (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n', b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'),
+        (b'data: {"choices":[{"delta":{}}],"usage":null}\n\n', b'data: {"choices":[{"delta":{}}]}\n\n'),
+        (b'data: {"choices":[],"usage":{"cost":1}}\n\ndata: [DONE]\n\n', b""),
+        (b'data: {"usage":{"cost":1}}\n\n: "usage"\n\n', b': "usage"\n\n'),
+        (b"data:[DONE]\n\n", b""),
+        (b'data: {"choices":[{"delta":{"content":"say \\"usage\\" [DONE]"}}]}\n\n', None),
+    ],
+)
+def test_what_comes_along_says_nothing_of_another_requests_usage(frame: bytes, shown: bytes | None) -> None:
+    assert along(frame) == (frame if shown is None else shown)
+
+
+@pytest.mark.parametrize("stored", [json.dumps(FULL).encode(), b""])
+def test_what_comes_along_ends_with_the_usage_of_a_kept_answer(stored: bytes) -> None:
+    frame = b': hi\n\ndata: {"id":"c1","created":5,"model":"m","choices":[{"delta":{"content":"a"}}]}\n\n'
+
+    said, _, done = end(frame, stored, (7, 5), wants_usage=True).partition(b"\n\n")
+
+    cached = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "cost": 0, "cached": True}
+    head = {"id": "c1", "created": 5, "model": "m", "object": "chat.completion.chunk"}
+    assert json.loads(payload_of(said)) == {**head, "choices": [], "usage": cached} and done == DONE
+    assert end(frame, stored, (7, 5), wants_usage=False) == DONE

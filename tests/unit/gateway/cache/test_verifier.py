@@ -85,6 +85,11 @@ def test_no_score_rescues_a_vetoed_pair() -> None:
     assert chance("easy", "easy", "turn 5 into 20", "turn 20 into 5") == 0.0
 
 
+def test_each_side_with_a_number_that_the_other_lacks_is_another_question() -> None:
+    assert chance("easy", "easy", "activate a card of kind 0", "activate a card of kind 1") == 0.0
+    assert chance("easy", "easy", "activate a card of kind 1", "activate a card") > 0.0
+
+
 def test_no_candidates_have_no_probabilities() -> None:
     verifier = Verifier(model())
 

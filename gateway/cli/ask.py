@@ -17,8 +17,8 @@ from gateway.cli.output import fail, print_json, print_table, settings_or_fail
 from gateway.cli.serve import prepare_folder
 from gateway.errors import GatewayError
 from gateway.incoming import Incoming
-from gateway.ledger import schema
 from gateway.ledger.record import Record
+from gateway.ledger.revision import upgraded
 from gateway.lifecycle.run import close, prepare_policies, start
 from gateway.state import Gateway
 from gateway.wire.chat_request import ChatRequest, parse_chat
@@ -92,7 +92,7 @@ def _configured_key() -> str:
 async def _gateway() -> Gateway:
     settings = settings_or_fail(preload=False)
     prepare_folder(settings.data_dir)
-    await asyncio.to_thread(schema.upgrade, settings.sql_url)
+    await asyncio.to_thread(upgraded, settings.sql_url)
     return build(settings)
 
 

@@ -9,7 +9,7 @@ import typer
 from gateway.cli.database import database_file, existing_database
 from gateway.cli.output import fail, print_fields, print_json, settings_or_fail
 from gateway.cli.serve import prepare_folder
-from gateway.ledger import schema
+from gateway.ledger.revision import upgraded
 
 app = typer.Typer(help="The SQL database.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -22,13 +22,14 @@ def upgrade() -> None:
     path = database_file(settings)
     if path is not None:
         prepare_folder(path.parent)
-    state = schema.upgrade(settings.sql_url)
-    print(f"database is at {state.current}")
+    print(f"database is at {upgraded(settings.sql_url)}")
 
 
 @app.command()
 def check(as_json: Json = False) -> None:
     """Compare the database with this version's schema; exits 1 where they differ."""
+    from gateway.ledger import schema
+
     state = schema.check(existing_database(settings_or_fail()))
     fields = {"current": state.current, "head": state.head, "problem": state.problem}
     if as_json:

@@ -21,9 +21,8 @@ from gateway.cli.database import database_file
 from gateway.cli.fleet import refusal, usable_fleet
 from gateway.cli.output import print_json, settings_or_fail
 from gateway.cli.serve import LEAST_FREE_BYTES, reachable
-from gateway.ledger import schema
 from gateway.ledger.engine import DatabaseUrlError
-from gateway.ledger.schema import SchemaError
+from gateway.ledger.faults import SchemaError
 from gateway.local import embedder_fault, engine_fault
 from gateway.redaction import Redactor
 from gateway.server import PortTaken, open_socket
@@ -83,6 +82,8 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
+    from gateway.ledger import schema
+
     try:
         path = database_file(settings)
         if path is not None and not path.exists():

@@ -34,8 +34,7 @@ from gateway.cli import (
 )
 from gateway.cli.output import fail
 from gateway.ledger.engine import DatabaseUrlError
-from gateway.ledger.faults import DatabaseUnavailable
-from gateway.ledger.schema import SchemaError
+from gateway.ledger.faults import DatabaseUnavailable, SchemaError
 from gateway.redis_url import RedisUrlError
 from gateway.server import PortTaken
 from policies.errors import PolicyError

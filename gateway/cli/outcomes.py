@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
 from gateway.local import embedder_fault
 from gateway.settings import Settings
@@ -19,6 +17,9 @@ from routers.training.dataset import Dataset, Embed, Floats
 from routers.training.embedding_cache import cached
 from routers.training.read import read_folder
 from routers.training.train import note_embedder
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 # Told what is being done, the share of it that is done (below 0: nobody knows) and which part it is at.
 Watch = Callable[[str, float, str], None]
@@ -68,6 +69,9 @@ def cache_folder(settings: Settings) -> Path:
 @contextmanager
 def bars() -> Iterator[Watch]:
     """A bar for each thing that is done, on standard error; only lines that end where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(file=sys.stderr)
     columns = (
         TextColumn("{task.description:<40}"),

@@ -21,8 +21,8 @@ from gateway.build import build
 from gateway.cli.database import shown
 from gateway.cli.fleet import use_stored_keys
 from gateway.cli.output import fail, settings_or_fail
-from gateway.ledger import schema
 from gateway.ledger.engine import open_engine
+from gateway.ledger.revision import upgraded
 from gateway.server import open_socket, run
 from gateway.settings import Settings
 
@@ -51,8 +51,7 @@ def serve(
     step(f"data       {prepare_folder(settings.data_dir)}")
     listener = open_socket(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    state = schema.upgrade(settings.sql_url)
-    step(f"database   {shown(settings)} at {state.current}")
+    step(f"database   {shown(settings)} at {upgraded(settings.sql_url)}")
     usable = check_configuration(settings)
     step(f"models     {len(usable)} usable: {', '.join(usable[:6])}{' …' if len(usable) > 6 else ''}")
     keys = asyncio.run(first_keys(settings))

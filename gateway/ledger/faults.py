@@ -19,6 +19,10 @@ class DatabaseUnavailable(ConnectionError):
     """The database did not answer a question; the message is one line without secrets."""
 
 
+class SchemaError(RuntimeError):
+    """A database that cannot be used or changed as asked; the message names the next step."""
+
+
 @contextmanager
 def asking() -> Iterator[None]:
     """Whatever SQLAlchemy, the driver or the network raise in this block becomes `DatabaseUnavailable`."""

@@ -20,16 +20,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.ledger.engine import hidden, normalise_url, open_engine, writing
+from gateway.ledger.faults import SchemaError
 from gateway.ledger.tables import metadata
 from gateway.ledger.versions import OPTIONS, alembic_config
 
 Result = TypeVar("Result")
 LOCK_WAIT_S: Final = 60
 _LOCK_KEY: Final = 0x66696E676572  # "finger": any number that no other application is likely to take
-
-
-class SchemaError(RuntimeError):
-    """A database that cannot be used or changed as asked; the message names the next step."""
 
 
 @dataclass(frozen=True, slots=True)

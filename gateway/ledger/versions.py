@@ -7,10 +7,8 @@ from typing import Any, Final
 
 from alembic.config import Config
 
-import gateway
+from gateway.ledger.revision import MIGRATIONS, VERSION_TABLE
 from gateway.ledger.tables import metadata
-
-VERSION_TABLE: Final = "fingerpost_schema"
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
@@ -33,7 +31,7 @@ def alembic_config() -> Config:
     (Not found by import name: another distribution, or the working folder, may hold a `migrations` too.)
     """
     config = Config()
-    config.set_main_option("script_location", _escape(Path(gateway.__file__).parents[1] / "migrations"))
+    config.set_main_option("script_location", _escape(MIGRATIONS))
     return config
 
 

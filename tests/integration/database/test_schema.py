@@ -14,8 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from gateway.ledger.engine import open_engine
-from gateway.ledger.schema import SchemaError, check, downgrade, upgrade
-from gateway.ledger.versions import VERSION_TABLE, alembic_config
+from gateway.ledger.faults import SchemaError
+from gateway.ledger.revision import VERSION_TABLE, head, upgraded
+from gateway.ledger.schema import check, downgrade, upgrade
+from gateway.ledger.versions import alembic_config
 
 
 def test_the_tables_go_up_and_down_and_up_again_without_drift(database_url: str) -> None:
@@ -26,6 +28,26 @@ def test_the_tables_go_up_and_down_and_up_again_without_drift(database_url: str)
     assert first == again == check(database_url)
     assert first.current == first.head and first.drift == () and first.problem is None
     assert empty.current is None
+
+
+def test_a_database_that_is_as_it_must_be_is_told_by_one_row(database_url: str) -> None:
+    program = "import sys\nfrom gateway.ledger.revision import upgraded\nprint(upgraded(sys.argv[1]), 'alembic' in sys.modules)"
+
+    command_line = [sys.executable, "-c", program, database_url]
+    told = [
+        subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=60).stdout for _ in range(2)
+    ]
+
+    assert [one.split() for one in told] == [[head(), "True"], [head(), "False"]]
+    assert check(database_url).problem is None
+
+
+def test_a_database_of_a_newer_release_is_refused_at_the_start(database_url: str) -> None:
+    upgrade(database_url)
+    _run_sql(database_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+
+    with pytest.raises(SchemaError, match="a newer Fingerpost has upgraded it"):
+        upgraded(database_url)
 
 
 def test_rows_of_the_release_before_are_kept_up_and_down(database_url: str) -> None:

@@ -31,7 +31,8 @@ def test_the_tables_go_up_and_down_and_up_again_without_drift(database_url: str)
 
 
 def test_a_database_that_is_as_it_must_be_is_told_by_one_row(database_url: str) -> None:
-    program = "import sys\nfrom gateway.ledger.revision import upgraded\nprint(upgraded(sys.argv[1]), 'alembic' in sys.modules)"
+    program = "import sys\nfrom gateway.ledger.revision import upgraded\n"
+    program += "print(upgraded(sys.argv[1]), 'alembic' in sys.modules)"
 
     command_line = [sys.executable, "-c", program, database_url]
     told = [

@@ -233,14 +233,14 @@ class RedisLink:
         return pause_s * random.uniform(0.75, 1.0)
 
     async def _connect(self) -> Wire:
-        """A connection that has just answered; raises `OSError`."""
+        """A connection that has just answered; raises `OSError`. Leaves none open when it fails or is cancelled."""
         wire = Wire()
         try:
             async with asyncio.timeout(CONNECT_S):
                 await dial(self._loop, wire, self.address)
             async with asyncio.timeout(self._timeout_s):
                 await wire.greet(self.address)
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError, asyncio.CancelledError):
             wire.abandon()
             raise
         return wire

@@ -218,3 +218,23 @@ async def test_redis_is_not_late_for_what_a_busy_loop_could_not_send(redis_serve
     assert await answer is None
     assert link.state.up
     await link.close()
+
+
+async def test_no_connection_is_left_open_by_one_who_gives_up_connecting() -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        while await reader.read(100):
+            pass
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        link = RedisLink(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", 60)
+        start = asyncio.create_task(link.start())
+        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.sleep(0.01)
+        start.cancel()
+
+        await asyncio.wait_for(left.wait(), 5)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.dispatch.load import BUSY_FROM
 from tests.eventually import comes_true
 from tests.integration.redis_server import redis_of_its_own
 from tests.integration.strategies.choir import Choir, Voice, singing
@@ -187,10 +188,10 @@ def test_what_is_personal_or_changes_with_time_is_never_given_old(brief: Line, q
     assert brief.ask(question, "max-stale").status_code == 429
 
 
-def test_while_all_are_paused_nobody_is_asked_for_what_an_old_answer_will_do_for(brief: Line) -> None:
+def test_once_all_have_failed_nobody_is_asked_for_what_an_old_answer_will_do_for(brief: Line) -> None:
     brief.knows(FIRST, expired=True)
     brief.fails()
-    assert comes_true(lambda: "the load is 1.00" in brief.ask(FIRST).headers["x-fingerpost-cache-reason"])
+    assert comes_true(lambda: "the load is" in brief.ask(FIRST).headers["x-fingerpost-cache-reason"])
     calls = len(brief.choir.asked)
 
     reply = brief.ask(FIRST)
@@ -198,8 +199,9 @@ def test_while_all_are_paused_nobody_is_asked_for_what_an_old_answer_will_do_for
     assert told(reply) == "hit-stale" and len(brief.choir.asked) == calls
     text = httpx.get(f"{brief.served.url}/metrics").text
     gauges = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("fingerpost_cached{"))
-    for name in ("given_for_errors", "given_stale", "groups_busy", "load_most"):
-        assert float(gauges[f'fingerpost_cached{{name="{name}"}}']) >= 1, name
+    least = {"given_for_errors": 1, "given_stale": 2, "groups_busy": 1, "load_most": BUSY_FROM}
+    for name, figure in least.items():
+        assert float(gauges[f'fingerpost_cached{{name="{name}"}}']) >= figure, name
 
 
 @pytest.mark.parametrize(("control", "found"), [("max-stale", "hit-stale"), ("max-stale=500", "hit-stale")])

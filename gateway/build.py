@@ -41,6 +41,7 @@ from gateway.cache.funds import Funds
 from gateway.cache.identity import Sharing
 from gateway.cache.memory_store import MemoryStore
 from gateway.cache.redis_store import RedisStore
+from gateway.cache.sealed import form_of
 from gateway.cache.together import Together
 from gateway.cache.topics import likeness
 from gateway.cache.trust import TrustBook
@@ -252,10 +253,11 @@ def _cache(ground: Ground, embedding: Embedding) -> Cache:
     """Where answers are cached; it has a connection of its own to Redis."""
     settings = ground.settings
     finder, topics = likeness(SHIPPED)
+    form = form_of(settings.cache_keys.get_secret_value() if settings.cache_keys else "")
     link, store, leases = None, None, None
     if settings.cache_store == "redis" or (settings.cache_store == "auto" and settings.redis_url):
         link = RedisLink(settings.redis_url, settings.cache_timeout_s)
-        store = RedisStore(link, settings.redis_url, finder)
+        store = RedisStore(link, settings.redis_url, finder, form=form)
         leases = store.leases
     return Cache(
         store=store or (None if settings.cache_store == "off" else MemoryStore(finder)),

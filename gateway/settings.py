@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     cache_max_entries: int = Field(default=100_000, ge=1, description="cached answers of one organisation, team or key")
     cache_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="their bytes")
     cache_timeout_s: Seconds = 0.03
+    cache_keys: SecretStr | None = Field(
+        default=None, description="keys that encrypt cached answers in Redis, newest first, comma between"
+    )
     lease_s: float = Field(default=60.0, ge=1, le=3600, allow_inf_nan=False)
     secret_keys: SecretStr | None = Field(default=None, description="Fernet keys, newest first, comma between")
     private_networks: str = Field(default="loopback", description="networks that upstreams may be in, comma between")

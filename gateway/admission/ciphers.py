@@ -43,11 +43,16 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def _fernet(key: str) -> Fernet:
+def check_key(key: str, setting: str = "FINGERPOST_SECRET_KEYS") -> None:
+    """Raise `SecretKeyError`, which names the setting, where this is no key of 32 random bytes."""
     # Python's own decoder skips what it does not know and stops at the first '='.
     if not FORM.fullmatch(key) or len(set(base64.urlsafe_b64decode(key))) < LEAST_DIFFERENT_BYTES:
         raise SecretKeyError(
-            "FINGERPOST_SECRET_KEYS must hold Fernet keys (32 random bytes in URL-safe base64), newest first, comma "
+            f"{setting} must hold Fernet keys (32 random bytes in URL-safe base64), newest first, comma "
             "between; `fingerpost secrets new-key` makes one"
         )
+
+
+def _fernet(key: str) -> Fernet:
+    check_key(key)
     return Fernet(key)

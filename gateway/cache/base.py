@@ -176,3 +176,6 @@ class Store(Protocol):
 
     async def tenants(self) -> list[str]:
         """Who keeps anything."""
+
+    def figures(self) -> dict[str, float]:
+        """For operators."""

@@ -256,7 +256,7 @@ class Cache:
         found = {f"found_{name}": value for name, value in self._finder.figures().items()}
         checks = self.checks.counts if self.checks is not None else {}
         own = {"pending": len(self._pending), **self._together.figures(), **self.trust.figures()}
-        own |= self.adapting.figures()
+        own |= self.adapting.figures() | (self._store.figures() if self._store is not None else {})
         return {**self.counts, **found, **checks, **own}
 
     async def take_up(self, changes: Sequence[Change]) -> None:

@@ -177,6 +177,10 @@ class MemoryStore:
             name for name, kept in self._tenants.items() if any(row.stored.gone_s > now_s for row in kept.rows.values())
         ]
 
+    def figures(self) -> dict[str, float]:
+        """See `Store.figures`."""
+        return {}
+
     def _alive(self, kept: _Tenant, answer_id: str, stale_s: float) -> Stored | None:
         row = kept.rows.get(answer_id)
         return row.stored if row is not None and row.stored.lives(self._clock(), stale_s) else None

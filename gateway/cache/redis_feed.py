@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from gateway.cache.base import Known, Listener
 from gateway.cache.leases import Leases
-from gateway.cache.packed import CorruptError, unpacked_known
+from gateway.cache.packed import CorruptError
+from gateway.cache.sealed import Form, SealedOtherwise
 from gateway.cache.store_scripts import DUE, LOG, key_of, name_of, word_of
 from gateway.redis_link import RedisLink, RedisRefused, RedisUnavailable
 from gateway.redis_wire import packed
@@ -32,10 +33,16 @@ class RedisFeed:
     """One reader for all tenants, on a patient link of its own. A worker's own changes are told by `tell`, at once."""
 
     def __init__(
-        self, link: RedisLink, listener: Listener, clock: Callable[[], float], leases: Leases | None = None
+        self,
+        link: RedisLink,
+        listener: Listener,
+        clock: Callable[[], float],
+        form: Form,
+        leases: Leases | None = None,
     ) -> None:
         self._link = link
         self._listener = listener
+        self._form = form
         self._leases = leases
         self._clock = clock
         self._last = b"0-0"
@@ -102,7 +109,7 @@ class RedisFeed:
         while True:
             cursor, rows = await self._link.call("HSCAN", key_of(tenant, "known"), cursor, "COUNT", _SLICE)
             pairs = zip(rows[::2], rows[1::2], strict=True)
-            found = _readable((tenant, name, data) for name, data in pairs if (tenant, name) not in self._ahead)
+            found = self._readable((tenant, name, data) for name, data in pairs if (tenant, name) not in self._ahead)
             if alive := [one for one in found if one.gone_s > now_s]:
                 yield alive
             if cursor == b"0":
@@ -144,9 +151,19 @@ class RedisFeed:
                     self._leases.heard(tenant, name_of(value), each=field == b"e")
         for tenant, names in dropped.items():
             self._listener.dropped(tenant, list(names))
-        if known := _readable((tenant, name, data) for (tenant, name), data in added.items()):
+        if known := self._readable((tenant, name, data) for (tenant, name), data in added.items()):
             self._listener.added(known)
         return True
+
+    def _readable(self, rows: Iterable[tuple[str, bytes, bytes]]) -> list[Known]:
+        """What can be read of tenants, ids and their forms; what can't is as if it were not there."""
+        found = []
+        for tenant, name, data in rows:
+            try:
+                found.append(self._form.read_known(tenant, name_of(name), data))
+            except (CorruptError, SealedOtherwise):
+                continue
+        return found
 
     def _unsure(self) -> None:
         if self._leases is not None:
@@ -160,17 +177,6 @@ class RedisFeed:
         if told <= (now := _order(place)):
             del self._ahead[name]
         return told < now
-
-
-def _readable(rows: Iterable[tuple[str, bytes, bytes]]) -> list[Known]:
-    """What can be read of tenants, ids and packed forms; what can't is as if it were not there."""
-    found = []
-    for tenant, name, data in rows:
-        try:
-            found.append(unpacked_known(tenant, name_of(name), data))
-        except CorruptError:
-            continue
-    return found
 
 
 def _say_why(ended: asyncio.Task[None]) -> None:

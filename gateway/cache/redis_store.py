@@ -16,8 +16,9 @@ from typing import Any, Final
 from gateway.cache.base import Listener, Quota, StoreAway, Stored, Wanted
 from gateway.cache.keeping import Limits, findable, size_of, worth_of
 from gateway.cache.leases import Leases
-from gateway.cache.packed import CorruptError, packed_document, packed_known, unpacked_document
+from gateway.cache.packed import CorruptError
 from gateway.cache.redis_feed import RedisFeed
+from gateway.cache.sealed import Form, Plain, SealedOtherwise
 from gateway.cache.store_scripts import DUE, answered, key_of, keys_of, name_of, scripts_on, word_of
 from gateway.redis_link import RedisLink, encoded
 
@@ -34,16 +35,25 @@ _PACKED_ASIDE_FROM: Final = 64 * 1024
 class RedisStore:
     """`Store` in Redis. The caller starts and closes `link`, whose bound is the store's; changes are read beside it.
 
-    Expiry is judged by this process's clock; Redis' own only takes away what nobody has touched for long.
+    `form` is how answers lie there. Expiry is judged by this process's clock; Redis' own only takes away what nobody
+    has touched for long.
     """
 
-    def __init__(self, link: RedisLink, url: str, listener: Listener, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        url: str,
+        listener: Listener,
+        clock: Callable[[], float] = time.time,
+        form: Form | None = None,
+    ) -> None:
         self._link = link
+        self._form = form or Plain()
         self._clock = clock
         self._scripts = scripts_on(link)
         self._keys = lru_cache(4_096)(keys_of)
         self.leases = Leases(self._scripts, self._keys, self._read)
-        self._feed = RedisFeed(RedisLink.patient(url), listener, clock, self.leases)
+        self._feed = RedisFeed(RedisLink.patient(url), listener, clock, self._form, self.leases)
         self._upkeep: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -73,7 +83,7 @@ class RedisStore:
         """See `Store.put`; also False where there is no room but what other categories are sure of, and for what has
         expired already."""
         stored, limits, now_s = findable(stored), Limits.of(quota), self._clock()
-        document = await _document(stored)
+        document = await self._document(stored)
         head = (
             word_of(stored.tenant),
             now_s,
@@ -83,7 +93,7 @@ class RedisStore:
         )
         weights = (size_of(stored), worth_of(stored), min(stored.gone_s, now_s + LONGEST_S))
         shares = [word for name, share in limits.sure.items() for word in (word_of(name), *share)]
-        known = b"" if stored.known is None else packed_known(stored.known)
+        known = b"" if stored.known is None else self._form.known(stored.known)
         words = encoded((*head, *weights, document, known, *limits.most, *shares))
         reply = await answered(self._scripts.put.run(self._keys(stored.tenant), words))
         self._tell(stored.tenant, reply, stored if reply[0] else None)
@@ -117,6 +127,10 @@ class RedisStore:
         found = await answered(self._link.call("ZRANGE", DUE, 0, -1))
         return [name_of(tenant) for tenant in found]
 
+    def figures(self) -> dict[str, float]:
+        """See `Store.figures`."""
+        return dict(self._form.counts)
+
     async def _find(self, tenant: str, answer_id: str, exact: str, stale_s: float) -> Stored | None:
         words = encoded((word_of(answer_id), word_of(exact)))
         found = await answered(self._scripts.find.run(self._keys(tenant), words))
@@ -126,9 +140,11 @@ class RedisStore:
         """What a script has found, unless it can't be read or has expired longer ago than it is wanted."""
         try:
             answer_id = name_of(found[0])
-            stored = unpacked_document(tenant, answer_id, found[1], found[2])
+            stored = self._form.read_document(tenant, answer_id, found[1], found[2])
             if exact and stored.exact != exact:
                 raise CorruptError("another answer's fingerprint")
+        except SealedOtherwise:
+            return None
         except ValueError:
             await self._change(self._scripts.drop.run, tenant, found[0])
             return None
@@ -174,8 +190,7 @@ class RedisStore:
         for tenant in due:
             await self._change(self._scripts.reap.run, name_of(tenant), _REAPED_AT_ONCE)
 
-
-async def _document(stored: Stored) -> bytes:
-    if len(stored.body) < _PACKED_ASIDE_FROM:
-        return packed_document(stored)
-    return await asyncio.to_thread(packed_document, stored)
+    async def _document(self, stored: Stored) -> bytes:
+        if len(stored.body) < _PACKED_ASIDE_FROM:
+            return self._form.document(stored)
+        return await asyncio.to_thread(self._form.document, stored)

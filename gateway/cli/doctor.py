@@ -162,7 +162,7 @@ def _endpoints(settings: Settings) -> Iterator[Finding]:
     try:
         fleet = usable_fleet(settings.model_copy(update={"redis_url": ""}))  # that one has its own finding
     except SecretKeyError as error:
-        yield Finding("secrets", False, "FINGERPOST_SECRET_KEYS can't be used", str(error))
+        yield Finding("secrets", False, "keys that encrypt can't be used", str(error))
         return
     except PolicyError as error:
         yield Finding("catalogue", False, str(error), "correct the file that FINGERPOST_CATALOGUE names")

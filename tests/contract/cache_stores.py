@@ -14,6 +14,7 @@ from gateway.cache.base import Known, Quota, Store, Stored, Wanted
 from gateway.cache.memory_store import MemoryStore
 from gateway.cache.partition import Vector
 from gateway.cache.redis_store import RedisStore
+from gateway.cache.sealed import Form
 from gateway.redis_link import RedisLink
 from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer
@@ -86,11 +87,13 @@ async def opened_memory() -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
-async def opened_redis(server: RedisServer, bound_s: float = 5.0, clock: Clock | None = None) -> AsyncIterator[Opened]:
+async def opened_redis(
+    server: RedisServer, bound_s: float = 5.0, clock: Clock | None = None, form: Form | None = None
+) -> AsyncIterator[Opened]:
     """One worker's store in Redis, which has heard all that is there."""
     heard, clock = Heard(), clock or Clock()
     link = RedisLink(server.url, bound_s)
-    store = RedisStore(link, server.url, heard, clock)
+    store = RedisStore(link, server.url, heard, clock, form)
     await link.start()
     await store.start()
     await eventually(lambda: heard.clears)

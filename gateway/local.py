@@ -43,7 +43,11 @@ class LocalModels:
 
         settings = self._settings
         engine = Engine.load(
-            source, dtype=settings.local_dtype, threads=settings.local_threads, max_batch=settings.local_max_batch
+            source,
+            dtype=settings.local_dtype,
+            activation_bits=settings.local_activation_bits,
+            threads=settings.local_threads,
+            max_batch=settings.local_max_batch,
         )
         engine.start()
         return engine
@@ -67,6 +71,15 @@ def engine_fault(source: str) -> str | None:
     elif not Path(source).exists():
         return f"{source} does not exist"
     return None
+
+
+def kernels_told() -> str:
+    """For which instruction set local models have native kernels, or why they have none and what helps."""
+    from local_runtime.kernels.library import kernels, why_not
+
+    if found := kernels():
+        return found.name
+    return f"none, so local models run on torch, several times slower: {why_not()} (install g++, then install again)"
 
 
 def embedder_fault(name: str) -> str | None:

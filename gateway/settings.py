@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     embed_timeout_s: Seconds = 2.0
     local_threads: int | None = Field(default=None, ge=1)
     local_dtype: str = "auto"
+    local_activation_bits: Literal[8, 16] = 16
     local_max_batch: int = Field(default=8, ge=1, le=256)
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
@@ -57,6 +58,9 @@ class Settings(BaseSettings):
     cache_max_entries: int = Field(default=100_000, ge=1, description="cached answers of one organisation, team or key")
     cache_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="their bytes")
     cache_timeout_s: Seconds = 0.03
+    cache_configuration: Path | None = Field(
+        default=None, description="what `fingerpost cache calibrate` wrote; empty: what ships"
+    )
     cache_keys: SecretStr | None = Field(
         default=None, description="keys that encrypt cached answers in Redis, newest first, comma between"
     )

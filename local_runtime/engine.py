@@ -68,6 +68,7 @@ class Engine:
         source: str,
         *,
         dtype: str = "auto",
+        activation_bits: int = 16,
         threads: int | None = None,
         max_batch: int = 8,
         max_waiting: int = 64,
@@ -75,16 +76,17 @@ class Engine:
     ) -> Self:
         """Read a model; blocks for seconds. `source` is "bundled:NAME", a .gguf path or a Hugging Face folder.
 
-        `context_tokens` None means the model's own, at most 8192: keys and values of `max_batch` sequences of that
-        length are reserved (memory is used as sequences grow). Raises WeightsNotFound, UnsupportedModel, BadWeights.
+        For `dtype` and `activation_bits` see LoadOptions. `context_tokens` None means the model's own, at most 8192:
+        keys and values of `max_batch` sequences of that length are reserved (memory is used as sequences grow).
+        Raises WeightsNotFound, UnsupportedModel, BadWeights.
         """
-        from local_runtime.models.load import LoadOptions, load_model  # brings torch
+        from local_runtime.models.load import LoadOptions, load_model  # brings gguf, and torch where it computes
 
         if max_batch < 1 or max_waiting < 0 or (threads is not None and threads < 1):
             raise ValueError("max_batch and threads must be at least 1, max_waiting at least 0")
         bundled = source.startswith(BUNDLED_PREFIX)
         path = bundled_path(source.removeprefix(BUNDLED_PREFIX)) if bundled else Path(source)
-        loaded = load_model(path, LoadOptions(dtype, max_batch, context_tokens))
+        loaded = load_model(path, LoadOptions(dtype, max_batch, context_tokens, activation_bits))
         return cls(loaded, threads=threads or default_threads(), max_batch=max_batch, max_waiting=max_waiting)
 
     def start(self) -> None:

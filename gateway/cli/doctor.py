@@ -23,7 +23,7 @@ from gateway.cli.output import print_json, settings_or_fail
 from gateway.cli.serve import LEAST_FREE_BYTES, reachable
 from gateway.ledger.engine import DatabaseUrlError
 from gateway.ledger.faults import SchemaError
-from gateway.local import embedder_fault, engine_fault
+from gateway.local import embedder_fault, engine_fault, kernels_told
 from gateway.redaction import Redactor
 from gateway.server import PortTaken, open_socket
 from gateway.settings import Settings
@@ -127,6 +127,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _model_files(_: Settings) -> Iterator[Finding]:
     fault = engine_fault(BUNDLED)
     yield Finding("local model", fault is None, fault or BUNDLED, "make install, or use remote endpoints only")
+    if fault is None:
+        yield Finding("kernels", True, kernels_told())
 
 
 def _embedder(settings: Settings) -> Iterator[Finding]:

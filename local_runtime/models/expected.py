@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Protocol
 
 from local_runtime.base import BadWeights
 from local_runtime.models.names import ExpertNames, TensorNames
-from local_runtime.models.source import TensorSource
 from local_runtime.models.spec import ModelSpec
 
 Expected = tuple[str, tuple[int, ...]]
 
 
-def check_shapes(spec: ModelSpec, names: TensorNames, source: TensorSource) -> None:
+class Shaped(Protocol):
+    """What is asked of a source before anything is read."""
+
+    def names(self) -> Collection[str]:
+        """Names of all tensors."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape in torch's order (rows, columns)."""
+
+
+def check_shapes(spec: ModelSpec, names: TensorNames, source: Shaped) -> None:
     """BadWeights names the first tensor that is missing or has another shape than the configuration says."""
     present = source.names()
     for name, shape in expected_tensors(spec, names, present):

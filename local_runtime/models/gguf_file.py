@@ -100,27 +100,32 @@ class GgufFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with path.open("rb") as file:
-            try:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError as error:
-                raise BadWeights(f"{path.name}: the file is empty") from error
+        self._file = path.open("rb")
         try:
-            self._parse(_Cursor(self._map))
+            with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                self._size = len(data)
+                self._parse(_Cursor(data))
         except (BadWeights, UnsupportedModel):
-            self._map.close()
+            self._file.close()
             raise
+        except ValueError as error:
+            self._file.close()
+            raise BadWeights(f"{path.name}: the file is empty") from error
 
     def bytes_of(self, name: str) -> bytes:
-        """A copy of the tensor's raw bytes."""
+        """The tensor's raw bytes, read anew: mapped ones count as memory, and end the process if the file shrinks."""
         tensor = self.tensors[name]
-        return self._map[tensor.start : tensor.start + tensor.size]
+        self._file.seek(tensor.start)
+        data = self._file.read(tensor.size)
+        if len(data) < tensor.size:
+            raise BadWeights(f"{self.path.name}: truncated while it was read: tensor {name!r}")
+        return data
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._map.close()
+        self._file.close()
 
     def _parse(self, cursor: _Cursor) -> None:
         if cursor.take("<I") != 0x46554747:
@@ -128,7 +133,7 @@ class GgufFile:
         if (version := cursor.take("<I")) not in (2, 3):
             raise UnsupportedModel(f"{self.path.name}: GGUF version {version} is not supported")
         tensor_count, value_count = cursor.take("<Q"), cursor.take("<Q")
-        if (tensor_count + value_count) * 13 > len(self._map):
+        if (tensor_count + value_count) * 13 > self._size:
             raise BadWeights(f"{self.path.name}: {tensor_count} tensors and {value_count} values do not fit the file")
         self.metadata = self._read_metadata(cursor, value_count)
         entries = self._read_entries(cursor, tensor_count)
@@ -171,6 +176,6 @@ class GgufFile:
         if elements == 0 or shape[-1] % block:
             raise BadWeights(f"{self.path.name}: tensor {name!r} of shape {shape} is not whole blocks of {block}")
         size = elements // block * block_bytes
-        if base + offset + size > len(self._map):
+        if base + offset + size > self._size:
             raise BadWeights(f"{self.path.name}: truncated: tensor {name!r} ends at byte {base + offset + size}")
         return GgufTensor(quantisation, shape, base + offset, size)

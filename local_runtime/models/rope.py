@@ -1,42 +1,34 @@
-"""Rotary frequencies and rotation as complex numbers. Knows no model."""
+"""Rotary frequencies. Knows no model and no torch."""
 
 from __future__ import annotations
 
 import math
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from local_runtime.models.spec import LinearScaling, Llama3Scaling, Rope
 
+Floats = npt.NDArray[np.float32]
 
-def frequencies(rope: Rope, head_dim: int) -> torch.Tensor:
+
+def frequencies(rope: Rope, head_dim: int) -> Floats:
     """Radians per position of every pair, float32 [head_dim / 2]."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    plain = 1.0 / (rope.theta**exponents)
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    plain = np.float32(1) / np.float32(rope.theta) ** exponents
     match rope.scaling:
         case None:
             return plain
         case LinearScaling(factor):
-            return plain / factor
+            return plain / np.float32(factor)
         case Llama3Scaling() as scaling:
             return _llama3(plain, scaling)
 
 
-def _llama3(plain: torch.Tensor, scaling: Llama3Scaling) -> torch.Tensor:
+def _llama3(plain: Floats, scaling: Llama3Scaling) -> Floats:
     """Keep what turns `high_freq_factor` times in the original context, slow what turns less than `low_freq_factor`."""
-    turns = scaling.original_context * plain / (2 * math.pi)
+    turns = scaling.original_context * plain / np.float32(2 * math.pi)
     span = scaling.high_freq_factor - scaling.low_freq_factor
-    kept = ((turns - scaling.low_freq_factor) / span).clamp(0, 1)
-    return plain * kept + plain / scaling.factor * (1 - kept)
-
-
-def rotations(positions: torch.Tensor, per_position: torch.Tensor) -> torch.Tensor:
-    """Unit complex numbers [positions, 1, head_dim / 2] that turn each pair of a token at each position."""
-    angles = torch.outer(positions.float(), per_position)
-    return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
-
-
-def rotate(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the pairs of `heads` [tokens, heads, head_dim] (pairs side by side); the result keeps the type."""
-    pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(heads.dtype)
+    kept = ((turns - np.float32(scaling.low_freq_factor)) / np.float32(span)).clip(0, 1)
+    slowed: Floats = plain * kept + plain / np.float32(scaling.factor) * (1 - kept)
+    return slowed

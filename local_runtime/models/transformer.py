@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from local_runtime.kv.cache import SlotCache
 from local_runtime.models.base import Logits, Segment
-from local_runtime.models.rope import frequencies, rotate, rotations
+from local_runtime.models.rope import frequencies
 from local_runtime.models.spec import ModelSpec
 from local_runtime.models.weights import DenseWeights, LayerWeights, ModelWeights, MoeWeights
 
@@ -47,7 +47,7 @@ class Transformer:
         self.vocab_size = spec.vocab_size
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
-        self._frequencies = frequencies(spec.rope, spec.head_dim)
+        self._frequencies = torch.from_numpy(frequencies(spec.rope, spec.head_dim))
         if weights.rope_divisors is not None:
             self._frequencies = self._frequencies / weights.rope_divisors
 
@@ -61,7 +61,7 @@ class Transformer:
         spans = self._spans(segments)
         tokens = torch.tensor([token for segment in segments for token in segment.tokens])
         positions = torch.cat([torch.arange(span.start, span.end) for span in spans])
-        turns = rotations(positions, self._frequencies)
+        turns = _rotations(positions, self._frequencies)
         hidden = self.weights.embed[tokens].float()
         for i, layer in enumerate(self.weights.layers):
             hidden.add_(self._attention(i, layer, self._normed(hidden, layer.attn_norm), spans, turns))
@@ -98,7 +98,7 @@ class Transformer:
         if layer.q_norm is not None and layer.k_norm is not None:
             queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)
             rotary = torch.cat([queries, self._head_normed(rotary[:, spec.heads :], layer.k_norm)], dim=1)
-        rotary = rotate(rotary, turns)
+        rotary = _rotate(rotary, turns)
         queries, keys = rotary[:, : spec.heads], rotary[:, spec.heads :]
         window = spec.layers[i].window
         seen = []
@@ -171,3 +171,15 @@ def _experts(ffn: MoeWeights, x: torch.Tensor) -> torch.Tensor:
         out = functional.linear(_swiglu(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
         mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
     return mixed
+
+
+def _rotations(positions: torch.Tensor, per_position: torch.Tensor) -> torch.Tensor:
+    """Unit complex numbers [positions, 1, head_dim / 2] that turn each pair of a token at each position."""
+    angles = torch.outer(positions.float(), per_position)
+    return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
+
+
+def _rotate(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Turn the pairs of `heads` [tokens, heads, head_dim] (pairs side by side); the result keeps the type."""
+    pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(heads.dtype)

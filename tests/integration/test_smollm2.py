@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import inspect
 import os
 import time
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ from tokenizers import pre_tokenizers
 from local_runtime.base import ContextTooLong, Delta, Sampling
 from local_runtime.bundled import BUNDLED, bundled_path
 from local_runtime.engine import Engine
+from local_runtime.kernels.library import kernels
+from local_runtime.models.base import Segment
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_source import GgufSource
+from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.metadata import Metadata
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
 
@@ -134,6 +138,39 @@ async def run(engine: Engine, prompt: list[int], sampling: Sampling) -> tuple[st
     return "".join(delta.text for delta in deltas), deltas
 
 
+@pytest.fixture(scope="module")
+def native() -> Iterator[Engine]:
+    """As it is served where a compiler was there."""
+    if kernels() is None:
+        pytest.skip("no native kernels: not built, or no AVX2")
+    engine = Engine.load("bundled:smollm2", threads=1, max_batch=4, context_tokens=512)
+    engine.start()
+    yield engine
+    engine.close()
+
+
+async def test_native_greedy_text_is_that_of_float32(engine: Engine, native: Engine) -> None:
+    for messages, count in ((QUESTION, 24), (STORY, 48)):
+        prompt = engine.encode_chat(messages)
+        want, got = [await run(one, prompt, Sampling(temperature=0, max_tokens=count)) for one in (engine, native)]
+        assert got[0] == want[0]
+
+
+def test_native_probabilities_are_those_of_float32(engine: Engine) -> None:
+    if kernels() is None:
+        pytest.skip("no native kernels: not built, or no AVX2")
+    ids = engine.encode(inspect.getsource(inspect))[:200]
+    log_p = {}
+    for dtype, bits in (("float32", 16), ("auto", 16), ("auto", 8)):
+        model = load_model(bundled_path("smollm2"), LoadOptions(dtype, 1, 256, bits)).model
+        logits = torch.from_numpy(model.forward([Segment(0, 0, ids, len(ids))]))
+        log_p[dtype, bits] = logits.log_softmax(dim=-1)
+
+    want = log_p["float32", 16]
+    fine, coarse = (float((want.exp() * (want - log_p["auto", bits])).sum(dim=-1).mean()) for bits in (16, 8))
+    assert fine < 1e-5 and coarse < 0.02
+
+
 async def test_greedy_text_equals_hugging_face_in_float32(
     engine: Engine, reference_model: Any, reference_tokenizer: Any
 ) -> None:
@@ -150,9 +187,6 @@ async def test_greedy_text_equals_hugging_face_in_float32(
 
 
 def test_logits_equal_hugging_face_in_float32(engine: Engine, reference_model: Any) -> None:
-    from local_runtime.models.base import Segment
-    from local_runtime.models.load import LoadOptions, load_model
-
     prompt = engine.encode_chat(STORY)
     model = load_model(bundled_path("smollm2"), LoadOptions("float32", 1, 128)).model
     got = torch.from_numpy(model.forward([Segment(0, 0, prompt, 5)]))

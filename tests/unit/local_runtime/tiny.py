@@ -67,6 +67,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "qwen3_moe raw weights": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8},
 }
+# Heads wide enough for the native kernels.
+WIDE: dict[str, dict[str, Any]] = {
+    "llama wide": {"head_dim": 16, "intermediate_size": 64},
+    "llama wide, 3.1, biased": {
+        "head_dim": 16,
+        "rope_parameters": LLAMA3_ROPE,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "max_position_embeddings": 640,
+    },
+    "mistral wide, window": {"sliding_window": 21, "head_dim": 32, "tie_word_embeddings": True},
+    "qwen2 wide": {"hidden_size": 64, "num_key_value_heads": 1},
+    "qwen3": {"head_dim": 16},
+    "qwen3 half windowed": FAMILIES["qwen3 half windowed"],
+}
 CLASSES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
     "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
@@ -81,7 +96,7 @@ def save_tiny(name: str, folder: Path) -> Any:
     """Save the tiny model called `name` in FAMILIES with every parameter random; Hugging Face's model, for answers."""
     config_class, model_class = CLASSES[name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]]
     torch.manual_seed(len(name))
-    model = model_class(config_class(**{**SIZES, **FAMILIES[name]})).eval()
+    model = model_class(config_class(**{**SIZES, **(FAMILIES | WIDE)[name]})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:

@@ -1,0 +1,69 @@
+// The C interface of the kernels: plain structs that ctypes mirrors (local_runtime/kernels/abi.py).
+//
+// Weights are tiles of 16 rows x 32 columns, every group of 32 columns of a row with a scale (and a minimum):
+//   w = d * q + m,  q unsigned. Activations are rounded to 16 or 8 bits with one scale for 32 columns.
+// A row of results is summed in one order only, whatever the batch, the threads and the instruction set are.
+#pragma once
+
+#include <cstdint>
+
+#define FP_OUT extern "C" __attribute__((visibility("default")))
+
+extern "C" {
+
+enum fp_format : int32_t {
+    FP_Q4 = 0,   // 4 bits, scale and minimum: 256 bytes of pairs, 16 half d, 16 half m
+    FP_Q8 = 1,   // 8 bits around 128, scale: 512 bytes, 16 half d; m = -128 d
+    FP_Q8M = 2,  // 8 bits, scale and minimum: 512 bytes, 16 half d, 16 half m
+};
+
+enum fp_activation : int32_t { FP_SILU = 0, FP_GELU_TANH = 1 };
+
+// Rows are padded to 16, columns to 32, with weights that give 0.
+struct fp_matrix {
+    const uint8_t *tiles;
+    int32_t rows;
+    int32_t cols;
+    int32_t format;
+    int32_t unused;
+};
+
+// Null pointers where a family has no such tensor. `gate_up` holds strips of 16 rows of gate and up in turns.
+struct fp_layer {
+    fp_matrix qkv, out, gate_up, down;
+    const float *attn_norm, *ffn_norm, *q_norm, *k_norm;
+    const float *qkv_bias, *out_bias, *gate_up_bias, *down_bias;
+    const float *attn_post_norm, *ffn_post_norm;
+    const float *router;     // [experts, hidden]; its experts come with each call
+    int32_t window;          // 0: all
+    int32_t experts;         // 0: dense
+    int32_t rope;            // which frequencies
+    int32_t unused;
+};
+
+struct fp_model {
+    const fp_layer *layers;
+    fp_matrix embed, head;
+    const float *norm;
+    const float *frequencies[2];  // radians a position, [rotary_dim / 2]; the second where some layers have others
+    int32_t layer_count, hidden, heads, kv_heads, head_dim, rotary_dim, intermediate, vocab;
+    int32_t activation, fine;  // fine: activations of 16 bits, else 8
+    float eps, embed_scale, attn_scale, attn_cap, logit_cap, rounded_up;
+};
+
+// Consecutive tokens of one sequence; `pages` are those that hold its keys and values, in order.
+struct fp_segment {
+    const int32_t *pages;
+    int32_t start;
+    int32_t rows;
+};
+
+// One expert and the rows that want it.
+struct fp_expert {
+    fp_matrix gate_up, down;
+    const int32_t *rows;
+    const float *weights;
+    int32_t count;
+    int32_t unused;
+};
+}

@@ -1,0 +1,141 @@
+"""A dense transformer on the native kernels: weights of 4 or 8 bits, activations of 16 or 8, keys and values in halves.
+
+What a token's row comes to depends on its own sequence alone, bit for bit: not on the batch, on how a prompt is cut
+into chunks, on threads, or on whether the processor has AVX2 or AVX-512.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from local_runtime.base import GenerationError
+from local_runtime.kernels import abi
+from local_runtime.kernels.library import Kernels
+from local_runtime.models.base import Logits, Segment
+from local_runtime.models.native_weights import NativeWeights
+from local_runtime.models.spec import ModelSpec
+
+# Rows that one pass takes; more are computed in several.
+MOST_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NativeShape:
+    """`slots` sequences of `context_tokens` each; `fine`: activations of 16 bits, else 8."""
+
+    slots: int
+    context_tokens: int
+    fine: bool = True
+
+
+class NativeModel:
+    """A LanguageModel. Memory for keys and values is taken as sequences grow."""
+
+    def __init__(self, kernels: Kernels, spec: ModelSpec, weights: NativeWeights, shape: NativeShape) -> None:
+        slots, context_tokens = shape.slots, shape.context_tokens
+        self.spec = spec
+        self.vocab_size = spec.vocab_size
+        self.context_tokens = context_tokens
+        self._weights = weights
+        self._library = kernels.library
+        pages = -(-context_tokens // abi.PAGE)
+        self._tables = np.arange(slots * pages, dtype=np.int32).reshape(slots, pages)
+        self._layers = np.arange(len(spec.layers), dtype=np.int32)
+        model = _model(spec, weights, shape.fine)
+        self._context = self._library.fp_open(kernels.level, ctypes.byref(model), slots * pages, MOST_ROWS)
+        if not self._context:
+            raise GenerationError(
+                f"no memory for the keys and values of {slots} sequences of {context_tokens} tokens: "
+                "lower max_batch or context_tokens"
+            )
+        weakref.finalize(self, _close, self._library, self._context, weights)
+
+    def use_threads(self, threads: int) -> None:
+        """See LanguageModel.use_threads; GenerationError where the system has no more."""
+        if self._library.fp_threads(self._context, max(1, threads)):
+            raise GenerationError(f"the system gives no {threads} threads")
+
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        """See LanguageModel.forward; ValueError for a segment that does not fit its slot."""
+        logits = np.empty((sum(segment.logits for segment in segments), self.vocab_size), dtype=np.float32)
+        done = 0
+        for part in _passes(segments, MOST_ROWS):
+            done += self._compute(part, logits[done:])
+        return logits
+
+    def _compute(self, segments: list[Segment], logits: Logits) -> int:
+        """One pass; how many rows of logits were filled."""
+        listed = (abi.Segment * len(segments))()
+        tokens: list[int] = []
+        wanted: list[int] = []
+        for one, segment in zip(listed, segments, strict=True):
+            table = self._tables[segment.slot]
+            rows = len(segment.tokens)
+            if not 0 <= segment.start <= self.context_tokens - rows:
+                raise ValueError(f"{rows} tokens from {segment.start} do not fit {self.context_tokens} positions")
+            one.pages, one.start, one.rows = table.ctypes.data, segment.start, rows
+            tokens += segment.tokens
+            wanted += range(len(tokens) - segment.logits, len(tokens))
+        ids, rows_wanted = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
+        library, context = self._library, self._context
+        _check(library.fp_begin(context, listed, len(segments), ids.ctypes.data))
+        _check(library.fp_layers(context, self._layers.ctypes.data, len(self._layers)))
+        if wanted:
+            _check(library.fp_head(context, rows_wanted.ctypes.data, len(wanted), logits.ctypes.data))
+        return len(wanted)
+
+
+def _passes(segments: Sequence[Segment], most: int) -> list[list[Segment]]:
+    """The same tokens in the same order, at most `most` at once."""
+    passes: list[list[Segment]] = [[]]
+    room = most
+    for segment in segments:
+        at, count = 0, len(segment.tokens)
+        while at < count:
+            if not room:
+                passes.append([])
+                room = most
+            take = min(room, count - at)
+            logits = min(take, max(0, segment.logits - (count - at - take)))
+            passes[-1].append(Segment(segment.slot, segment.start + at, segment.tokens[at : at + take], logits))
+            at, room = at + take, room - take
+    return passes
+
+
+def _check(code: int) -> None:
+    if code:
+        raise ValueError("a token or a page beyond the model's")
+
+
+def _close(library: Any, context: int, weights: NativeWeights) -> None:
+    library.fp_close(context)
+    weights.arena.close()
+
+
+def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:
+    return abi.Model(
+        layers=weights.layers,
+        embed=weights.embed,
+        head=weights.head,
+        norm=weights.norm,
+        frequencies=(ctypes.c_void_p * 2)(weights.frequencies, None),
+        layer_count=len(spec.layers),
+        hidden=spec.hidden,
+        heads=spec.heads,
+        kv_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        rotary_dim=spec.head_dim,
+        intermediate=spec.intermediate,
+        vocab=spec.vocab_size,
+        activation=abi.SILU,
+        fine=fine,
+        eps=spec.norm_eps,
+        embed_scale=1.0,
+        attn_scale=spec.head_dim**-0.5,
+    )

@@ -1,0 +1,247 @@
+"""Whole models on the native kernels: beside Hugging Face's, and bit for bit beside themselves."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_runtime.base import BadWeights, GenerationError
+from local_runtime.kernels.abi import GROUP, Q4, Q8
+from local_runtime.kernels.library import kernels
+from local_runtime.kernels.packing import rounded
+from local_runtime.models import load
+from local_runtime.models.base import Logits, Segment
+from local_runtime.models.hf_config import spec_from_config
+from local_runtime.models.load import LoadOptions, load_model
+from local_runtime.models.names import HUGGING_FACE
+from local_runtime.models.native import NativeModel, NativeShape
+from local_runtime.models.native_weights import load_native
+from local_runtime.models.numbers import FloatNumbers
+from local_runtime.models.safetensors_source import SafetensorsSource
+from local_runtime.models.transformer import Transformer
+from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
+from local_runtime.text.hf_tokenizer import read_json
+from tests.unit.local_runtime.tiny import WIDE, save_tiny, save_tokenizer
+from tests.unit.local_runtime.tiny_gguf import write_gguf
+
+needs_kernels = pytest.mark.skipif(kernels() is None, reason="no native kernels: not built, or no AVX2")
+TOKENS = 320
+
+
+def tokens(count: int, seed: int = 0) -> list[int]:
+    return [int(t) for t in np.random.default_rng(seed).integers(0, 256, count)]
+
+
+def representable(model: Any) -> Any:
+    """The model with matrices that 8 bits in groups of 32 can say exactly."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                groups = rounded(parameter.numpy(), Q8)
+                steps = np.repeat(groups.d.astype(np.float32), GROUP, axis=1)
+                said = (groups.q.astype(np.float32) - 128) * steps
+                parameter.copy_(torch.from_numpy(said[:, : parameter.shape[1]]))
+    return model
+
+
+def native(folder: Path, *, form: int = Q8, level: int = 3, fine: bool = True, slots: int = 4) -> NativeModel:
+    use = kernels(level)
+    assert use is not None
+    spec = spec_from_config(read_json(folder / "config.json"))
+    with SafetensorsSource(folder) as source:
+        weights = load_native(use, spec, HUGGING_FACE, FloatNumbers(source), form)
+    return NativeModel(use, spec, weights, NativeShape(slots, min(TOKENS, spec.context_tokens), fine))
+
+
+@pytest.fixture(scope="module", params=list(WIDE))
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    folder = tmp_path_factory.mktemp("wide")
+    reference = representable(save_tiny(request.param, folder))
+    reference.save_pretrained(folder)
+    return reference, folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 640 positions with biases of all kinds."""
+    folder = tmp_path_factory.mktemp("biased")
+    save_tiny("llama wide, 3.1, biased", folder)
+    return folder
+
+
+def off(got: Logits, want: Logits) -> float:
+    """The error's size beside the logits' own."""
+    return float(np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)))
+
+
+def whole(model: NativeModel, ids: list[int], slot: int = 0) -> Logits:
+    return model.forward([Segment(slot, 0, ids, len(ids))])
+
+
+@needs_kernels
+def test_logits_are_hugging_faces_but_for_the_rounding_of_activations_keys_and_values(pair: tuple[Any, Path]) -> None:
+    reference, folder = pair
+    ids = tokens(100)
+    with torch.inference_mode():
+        want = reference(torch.tensor([ids])).logits[0].numpy()
+
+    fine, coarse = (off(whole(native(folder, fine=bits), ids), want) for bits in (True, False))
+
+    assert fine < 0.004 and fine < coarse / 20
+    assert coarse < 0.1
+
+
+@needs_kernels
+def test_steps_and_chunks_and_company_change_no_bit(pair: tuple[Any, Path]) -> None:
+    _, folder = pair
+    model = native(folder)
+    ids, others = tokens(90, seed=1), tokens(70, seed=2)
+    want, want_others = whole(model, ids), whole(model, others, slot=1)
+
+    steps = [model.forward([Segment(2, at, ids[at : at + 1], 1)]) for at in range(len(ids))]
+    model.forward([Segment(3, 0, others[:37], 0), Segment(0, 0, ids[:5], 0)])
+    mixed = model.forward([Segment(0, 5, ids[5:], len(ids) - 5), Segment(3, 37, others[37:], 33)])
+
+    assert np.array_equal(np.concatenate(steps), want)
+    assert np.array_equal(mixed, np.concatenate([want[5:], want_others[37:]]))
+
+
+@needs_kernels
+@pytest.mark.parametrize("fine", [True, False], ids=["16 bits", "8 bits"])
+@pytest.mark.parametrize("form", [Q4, Q8], ids=["4 bits", "8 bits"])
+def test_threads_and_instruction_sets_change_no_bit(folder: Path, form: int, fine: bool) -> None:
+    ids = tokens(300, seed=3)
+    want = whole(native(folder, form=form, fine=fine), ids)
+
+    for level in (2, 3):
+        model = native(folder, form=form, level=level, fine=fine)
+        for threads in (2, 3, 1):
+            model.use_threads(threads)
+            assert np.array_equal(whole(model, ids), want)
+
+
+@needs_kernels
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_way_of_cutting_a_prompt_gives_the_same_bits(folder: Path, data: st.DataObject) -> None:
+    model = native(folder)
+    ids = tokens(300, seed=4)
+    want = whole(model, ids)
+    cuts = sorted({0, len(ids), *data.draw(st.lists(st.integers(1, len(ids) - 1), max_size=6))})
+
+    parts = [model.forward([Segment(1, a, ids[a:b], b - a)]) for a, b in pairwise(cuts)]
+
+    assert np.array_equal(np.concatenate(parts), want)
+
+
+@needs_kernels
+def test_more_rows_than_a_pass_takes_are_computed_in_several(folder: Path) -> None:
+    model = native(folder)
+    ids = [tokens(200, seed=seed) for seed in range(3)]
+
+    together = model.forward([Segment(slot, 0, one, 150) for slot, one in enumerate(ids)])
+
+    alone = native(folder)
+    want = [alone.forward([Segment(0, 0, one[:120], 0), Segment(0, 120, one[120:], 80)]) for one in ids]
+    rows = together.reshape(3, 150, -1)
+    assert all(np.array_equal(row[-80:], one) for row, one in zip(rows, want, strict=True))
+
+
+@needs_kernels
+def test_what_a_slot_held_before_does_not_matter(folder: Path) -> None:
+    model = native(folder, slots=1)
+    ids = tokens(50, seed=5)
+    want = whole(model, ids)
+    model.forward([Segment(0, 0, tokens(300, seed=6), 0)])
+
+    assert np.array_equal(whole(model, ids), want)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("segment", "words"),
+    [
+        (Segment(0, 320, [1], 1), "do not fit"),
+        (Segment(0, -1, [1], 1), "do not fit"),
+        (Segment(0, 300, [1] * 30, 1), "do not fit"),
+        (Segment(0, 0, [258], 1), "beyond"),
+        (Segment(0, 0, [-1], 1), "beyond"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_model_goes_on(folder: Path, segment: Segment, words: str) -> None:
+    model = native(folder)
+    want = whole(model, tokens(20))
+    with pytest.raises(ValueError, match=words):
+        model.forward([segment])
+    assert np.array_equal(whole(model, tokens(20)), want)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "F16", "BF16", "F32"])
+def test_a_gguf_file_is_computed_as_torch_computes_it(kind: str, tmp_path: Path) -> None:
+    reference = save_tiny("llama wide", tmp_path)
+    write_gguf(reference, tmp_path / "wide.gguf", quantisation=kind)
+    ids = tokens(60)
+    path = tmp_path / "wide.gguf"
+
+    ours = load_model(path, LoadOptions(slots=1)).model
+    theirs = load_model(path, LoadOptions("float32", slots=1)).model
+
+    assert isinstance(ours, NativeModel) and isinstance(theirs, Transformer)
+    got, want = (model.forward([Segment(0, 0, ids, len(ids))]) for model in (ours, theirs))
+    exact = kind in ("Q4_0", "Q4_1", "Q8_0")
+    assert off(got, want) < (0.004 if exact else 0.1)
+
+
+@needs_kernels
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(save_tiny("llama wide", tmp_path), tmp_path / "wide.gguf", quantisation="Q8_0")
+    path = tmp_path / "wide.gguf"
+
+    def cut_and_read(metadata: Any) -> Any:
+        path.write_bytes(path.read_bytes()[:-5_000])
+        return tokenizer_from_gguf(metadata)
+
+    monkeypatch.setattr(load, "tokenizer_from_gguf", cut_and_read)
+    with pytest.raises(BadWeights, match="truncated while it was read"):
+        load_model(path, LoadOptions(slots=1))
+
+
+@needs_kernels
+def test_more_keys_and_values_than_memory_is_an_error_that_says_what_to_lower(folder: Path) -> None:
+    with pytest.raises(GenerationError, match="max_batch"):
+        native(folder, slots=2**31 // 20)
+
+
+def test_without_kernels_auto_computes_in_torch_and_a_named_form_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tokenizer(folder)
+    monkeypatch.setattr(load, "kernels", lambda: None)
+    monkeypatch.setattr(load, "why_not", lambda: "they were not built")
+
+    assert isinstance(load_model(folder, LoadOptions(slots=1)).model, Transformer)
+    with pytest.raises(ValueError, match="int4 needs the native kernels: they were not built"):
+        load_model(folder, LoadOptions("int4", slots=1))
+
+
+@needs_kernels
+def test_models_that_the_kernels_can_not_compute_run_in_torch(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    save_tiny("mixtral", tmp_path)
+
+    assert isinstance(load_model(tmp_path, LoadOptions(slots=1)).model, Transformer)
+    with pytest.raises(ValueError, match="experts"):
+        load_model(tmp_path, LoadOptions("int8", slots=1))
+
+
+def test_activation_bits_are_8_or_16(folder: Path) -> None:
+    with pytest.raises(ValueError, match="activation_bits must be 8 or 16, not 4"):
+        load_model(folder, LoadOptions(activation_bits=4))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
 
 from local_runtime.base import Delta, GenerationError
+from local_runtime.decoding.drafts import Draft
 from local_runtime.decoding.filters import BadLogits
+from local_runtime.decoding.pace import Adaptive, Pace
 from local_runtime.kv.slots import SlotPool
-from local_runtime.models.base import LanguageModel, Logits, Segment
+from local_runtime.models.base import LanguageModel, Segment
 from local_runtime.sequence import NO_SLOT, Sequence
 
 PREFILL_CHUNK = 64
 PREFILL_TOKENS_A_STEP = 128
+MOST_GUESSES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +35,17 @@ class Scheduler:
     """Waiting sequences enter free slots in order of arrival; one step is one forward pass over all that run.
 
     Running sequences get one token each step; prompts are computed in chunks beside them, at most
-    `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only.
+    `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only. Where the model is
+    invariant, what a sequence seems to repeat is guessed, and as many guesses are checked in a step as `pace` says.
     """
 
-    def __init__(self, model: LanguageModel, slots: int) -> None:
+    def __init__(self, model: LanguageModel, slots: int, pace: Pace | None = None) -> None:
         self._model = model
         self._slots = SlotPool(slots)
+        self._most_guesses = MOST_GUESSES if model.invariant else 0
+        self._pace = pace or Adaptive()
+        self.guessed = 0
+        self.guessed_right = 0
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.steps = 0
@@ -54,13 +67,19 @@ class Scheduler:
         batch = self._batch()
         if not batch:
             return []
-        logits = iter(self._model.forward([segment for _, segment in batch]))
+        began = perf_counter()
+        logits = self._model.forward([segment for _, segment, _ in batch])
+        if not any(sequence.prefilling for sequence, _, _ in batch):
+            self._pace.took(sum(len(segment.tokens) for _, segment, _ in batch), perf_counter() - began)
         self.steps += 1
-        results = []
-        for sequence, segment in batch:
-            sequence.computed += len(segment.tokens)
+        results, at = [], 0
+        for sequence, segment, draft in batch:
+            rows = logits[at : at + segment.logits]
+            at += segment.logits
             if segment.logits:
-                results.append(self._advance(sequence, next(logits)))
+                results.append(self._advance(sequence, segment, draft, rows))
+            else:
+                sequence.computed += len(segment.tokens)
         return [result for result in results if result is not None]
 
     def abandon(self) -> list[Sequence]:
@@ -88,30 +107,53 @@ class Scheduler:
         self._slots.release(sequence.slot)
         sequence.slot = NO_SLOT
 
-    def _batch(self) -> list[tuple[Sequence, Segment]]:
+    def _batch(self) -> list[tuple[Sequence, Segment, Draft | None]]:
         """One segment for every decoding sequence, and prompt chunks, oldest first, within the step's budget."""
-        batch, budget = [], PREFILL_TOKENS_A_STEP
+        batch: list[tuple[Sequence, Segment, Draft | None]] = []
+        budget = PREFILL_TOKENS_A_STEP
+        calm = not any(sequence.prefilling for sequence in self.running)
+        rows = len(self.running)
         for sequence in self.running:
             if sequence.prefilling and budget < PREFILL_CHUNK:
                 continue
-            segment = _segment(sequence)
+            draft = self._draft(sequence, rows) if calm else None
+            segment = _segment(sequence, draft.tokens if draft else ())
+            rows += len(draft.tokens) if draft else 0
             budget -= len(segment.tokens) if sequence.prefilling else 0
-            batch.append((sequence, segment))
+            batch.append((sequence, segment, draft))
         return batch
 
-    def _advance(self, sequence: Sequence, row: Logits) -> StepResult | None:
+    def _draft(self, sequence: Sequence, rows: int) -> Draft | None:
+        """Guesses that are worth a step with more than its `rows` rows."""
+        most = min(self._most_guesses, sequence.room)
+        draft = sequence.lookup.draft(most) if most > 0 else None
+        if draft is None:
+            return None
+        count = self._pace.count(draft.probability, rows, most)
+        return Draft(draft.tokens[:count], draft.probability, draft.kind) if count else None
+
+    def _advance(
+        self, sequence: Sequence, segment: Segment, draft: Draft | None, rows: npt.NDArray[np.float32]
+    ) -> StepResult | None:
+        guesses = draft.tokens if draft else ()
         try:
-            delta = sequence.take(row)
+            delta, picked = sequence.take(rows, guesses)
         except BadLogits as error:
             self._leave(sequence)
             return StepResult(sequence, error)
-        self.tokens_out += 1
+        sequence.computed += len(segment.tokens) - len(guesses) + picked - 1
+        self.tokens_out += picked
+        if draft:
+            right = picked - 1 if picked <= len(guesses) else len(guesses)
+            sequence.lookup.outcomes.add(draft.kind, right, len(guesses))
+            self.guessed += len(guesses)
+            self.guessed_right += right
         if sequence.finished:
             self._leave(sequence)
         return None if delta is None else StepResult(sequence, delta)
 
 
-def _segment(sequence: Sequence) -> Segment:
-    tokens = sequence.next_tokens(PREFILL_CHUNK)
+def _segment(sequence: Sequence, guesses: Items[int]) -> Segment:
+    tokens = [*sequence.next_tokens(PREFILL_CHUNK), *guesses]
     last = sequence.computed + len(tokens) >= len(sequence.history.prompt)
-    return Segment(sequence.slot, sequence.computed, tokens, logits=int(last))
+    return Segment(sequence.slot, sequence.computed, tokens, logits=len(guesses) + 1 if last else 0)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from local_runtime.base import Delta, FinishReason, Sampling, TokenLogprob
 from local_runtime.decoding import filters
 from local_runtime.decoding.base import DecodingStrategy, History, Row
+from local_runtime.decoding.drafts import PromptLookup
 from local_runtime.decoding.sampling import strategy_for
 from local_runtime.text.detokenise import Released, TextStream
 from local_runtime.text.tokenizer import Tokenizer
@@ -28,6 +32,7 @@ class Sequence:
     history: History
     limit: int
     stream: TextStream
+    lookup: PromptLookup
     slot: int = NO_SLOT
     computed: int = 0
     cancelled: bool = False
@@ -54,8 +59,26 @@ class Sequence:
         end = (self.computed // chunk + 1) * chunk
         return prompt[self.computed : end]
 
-    def take(self, logits: Row) -> Delta | None:
-        """Pick a token from its row of logits; the delta that may leave now, None when all is held back."""
+    @property
+    def room(self) -> int:
+        """How many tokens may come beside the next one."""
+        return self.limit - len(self.history.generated) - 1
+
+    def take(self, rows: npt.NDArray[np.float32], guessed: Items[int] = ()) -> tuple[Delta | None, int]:
+        """Pick a token from each row of logits [guesses + 1, vocab_size], up to the first that was guessed otherwise.
+
+        The delta that may leave now, None when all is held back, and how many tokens were picked. The tokens are those
+        that would have been picked one by one.
+        """
+        deltas = []
+        for row, guess in zip(rows, [*guessed, None], strict=True):
+            deltas.append(self._take(row))
+            if self.finished or self.history.generated[-1] != guess:
+                break
+        told = [delta for delta in deltas if delta is not None]
+        return (_together(told) if told else None), len(deltas)
+
+    def _take(self, logits: Row) -> Delta | None:
         token = self.strategy.choose(logits, self.history)
         self.history.generated.append(token)
         count = len(self.history.generated)
@@ -87,15 +110,24 @@ class Sequence:
 def new_sequence(prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, context_tokens: int) -> Sequence:
     """A sequence that ends at the context's end at the latest; `prompt` must be shorter than the context."""
     room = context_tokens - len(prompt)
+    history = History(tuple(prompt))
     return Sequence(
         sampling=sampling,
         strategy=strategy_for(sampling),
         tokenizer=tokenizer,
-        history=History(tuple(prompt)),
+        history=history,
         limit=min(sampling.max_tokens or room, room),
         stream=TextStream(sampling.stop, drop_first_space=tokenizer.drops_first_space),
+        lookup=PromptLookup(history),
     )
 
 
 def _joined(first: Released, last: Released) -> Released:
     return Released(first.text + last.text, first.logprobs + last.logprobs)
+
+
+def _together(deltas: Items[Delta]) -> Delta:
+    """What came in one step as one."""
+    text = "".join(delta.text for delta in deltas)
+    logprobs = tuple(one for delta in deltas for one in delta.logprobs)
+    return Delta(text, logprobs, deltas[-1].finish_reason, deltas[-1].output_tokens)

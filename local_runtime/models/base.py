@@ -27,9 +27,13 @@ class Segment:
 
 
 class LanguageModel(Protocol):
-    """A model with its key-value store; called from one thread at a time."""
+    """A model with its key-value store; called from one thread at a time.
+
+    `invariant`: a sequence's rows are the same bit for bit whatever else a pass computes, and however it is cut.
+    """
 
     vocab_size: int
+    invariant: bool
 
     def forward(self, segments: Sequence[Segment]) -> Logits:
         """Compute all segments in one pass and remember their keys and values.

@@ -10,12 +10,14 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from local_runtime.base import GenerationError
 from local_runtime.kernels import abi
+from local_runtime.kernels.governor import Governor
 from local_runtime.kernels.library import Kernels
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.native_weights import NativeWeights
@@ -41,6 +43,7 @@ class NativeModel:
         slots, context_tokens = shape.slots, shape.context_tokens
         self.spec = spec
         self.vocab_size = spec.vocab_size
+        self.invariant = True
         self.context_tokens = context_tokens
         self._weights = weights
         self._library = kernels.library
@@ -54,12 +57,14 @@ class NativeModel:
                 f"no memory for the keys and values of {slots} sequences of {context_tokens} tokens: "
                 "lower max_batch or context_tokens"
             )
+        self._governor = Governor(1)
         weakref.finalize(self, _close, self._library, self._context, weights)
 
     def use_threads(self, threads: int) -> None:
-        """See LanguageModel.use_threads; GenerationError where the system has no more."""
+        """Up to so many, as long as they pay; GenerationError where the system has no more."""
         if self._library.fp_threads(self._context, max(1, threads)):
             raise GenerationError(f"the system gives no {threads} threads")
+        self._governor = Governor(threads)
 
     def forward(self, segments: Sequence[Segment]) -> Logits:
         """See LanguageModel.forward; ValueError for a segment that does not fit its slot."""
@@ -84,10 +89,14 @@ class NativeModel:
             wanted += range(len(tokens) - segment.logits, len(tokens))
         ids, rows_wanted = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
         library, context = self._library, self._context
+        threads = self._governor.threads(len(tokens))
+        library.fp_threads(context, threads)
+        began = perf_counter()
         _check(library.fp_begin(context, listed, len(segments), ids.ctypes.data))
         _check(library.fp_layers(context, self._layers.ctypes.data, len(self._layers)))
         if wanted:
             _check(library.fp_head(context, rows_wanted.ctypes.data, len(wanted), logits.ctypes.data))
+        self._governor.took(len(tokens), threads, perf_counter() - began)
         return len(wanted)
 
 

@@ -45,6 +45,7 @@ class Transformer:
         self.weights = weights
         self.cache = cache
         self.vocab_size = spec.vocab_size
+        self.invariant = False
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
         self._frequencies = torch.from_numpy(frequencies(spec.rope, spec.head_dim))

@@ -29,8 +29,9 @@ class ScriptedModel:
 
     vocab_size = 258
 
-    def __init__(self, answer: Answer, *, paced: bool = False) -> None:
+    def __init__(self, answer: Answer, *, paced: bool = False, invariant: bool = False) -> None:
         self.answer = answer
+        self.invariant = invariant
         self.calls: list[list[Segment]] = []
         self.entered = threading.Semaphore(0)
         self._paces = threading.Semaphore(0) if paced else None
@@ -55,11 +56,12 @@ class ScriptedModel:
         seen = self._seen.get(segment.slot, [])[: segment.start]
         assert len(seen) == segment.start, "positions before a segment must have been computed"
         self._seen[segment.slot] = seen = [*seen, *segment.tokens]
-        if not segment.logits:
-            return []
-        row = np.zeros(self.vocab_size, dtype=np.float32)
-        row[self.answer(seen)] = 30.0
-        return [row]
+        rows = []
+        for end in range(len(seen) - segment.logits + 1, len(seen) + 1):
+            row = np.zeros(self.vocab_size, dtype=np.float32)
+            row[self.answer(seen[:end])] = 30.0
+            rows.append(row)
+        return rows
 
 
 def scripted(model: ScriptedModel, context_tokens: int = 64) -> LoadedModel:

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runtime.base import BadWeights, GenerationError
+from local_runtime.base import BadWeights, GenerationError, Sampling
+from local_runtime.decoding.pace import Fixed, Pace
 from local_runtime.kernels.abi import GROUP, Q4, Q8
 from local_runtime.kernels.library import kernels
 from local_runtime.kernels.packing import rounded
@@ -26,9 +27,12 @@ from local_runtime.models.native_weights import load_native
 from local_runtime.models.numbers import FloatNumbers
 from local_runtime.models.safetensors_source import SafetensorsSource
 from local_runtime.models.transformer import Transformer
+from local_runtime.scheduler import Scheduler
+from local_runtime.sequence import new_sequence
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
 from local_runtime.text.hf_tokenizer import read_json
-from tests.unit.local_runtime.tiny import WIDE, save_tiny, save_tokenizer
+from local_runtime.text.tokenizer import Tokenizer
+from tests.unit.local_runtime.tiny import WIDE, byte_tokenizer, save_tiny, save_tokenizer
 from tests.unit.local_runtime.tiny_gguf import write_gguf
 
 needs_kernels = pytest.mark.skipif(kernels() is None, reason="no native kernels: not built, or no AVX2")
@@ -139,6 +143,29 @@ def test_any_way_of_cutting_a_prompt_gives_the_same_bits(folder: Path, data: st.
     parts = [model.forward([Segment(1, a, ids[a:b], b - a)]) for a, b in pairwise(cuts)]
 
     assert np.array_equal(np.concatenate(parts), want)
+
+
+@needs_kernels
+@pytest.mark.parametrize("temperature", [0, 0.3, 1.5])
+def test_guessed_tokens_are_those_that_come_one_by_one_with_every_seed(folder: Path, temperature: float) -> None:
+    tokenizer = Tokenizer(byte_tokenizer(), {}, [257])
+
+    def said(pace: Pace) -> tuple[list[list[int]], int]:
+        scheduler = Scheduler(native(folder), 3, pace)
+        parts = []
+        for seed in range(5):
+            prompt = tokens(6, seed) * 5
+            sampling = Sampling(temperature=temperature, seed=seed, max_tokens=60, frequency_penalty=0.1)
+            parts.append(new_sequence(prompt, sampling, tokenizer, TOKENS))
+            scheduler.add(parts[-1])
+        while not scheduler.idle:
+            scheduler.step()
+        return [part.history.generated for part in parts], scheduler.guessed
+
+    plain, none = said(Fixed(0))
+    guessed, some = said(Fixed(5))
+
+    assert guessed == plain and some > none == 0
 
 
 @needs_kernels

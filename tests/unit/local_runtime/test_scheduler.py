@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_runtime.base import Delta, Sampling
 from local_runtime.decoding.filters import BadLogits
+from local_runtime.decoding.pace import Adaptive, Fixed, Pace
 from local_runtime.models.base import Logits, Segment
 from local_runtime.scheduler import PREFILL_CHUNK, PREFILL_TOKENS_A_STEP, Scheduler
 from local_runtime.sequence import NO_SLOT, new_sequence
@@ -137,3 +140,68 @@ def test_a_row_of_nan_ends_its_own_sequence_only() -> None:
     assert isinstance(outcomes[bad], BadLogits)
     assert isinstance(outcomes[good], Delta)
     assert scheduler.running == [good]
+
+
+def answers_of(pace: Pace, scripts: list[list[int]], max_tokens: int) -> tuple[list[list[Delta]], Scheduler]:
+    """What sequences say of which each has a script that begins with its own prompt."""
+
+    def says(seen: list[int]) -> int:
+        script = next(script for script in scripts if script[0] == seen[0])
+        return script[len(seen)] if len(seen) < len(script) else 257
+
+    scheduler = Scheduler(ScriptedModel(says, invariant=True), slots=3, pace=pace)
+    parts = [
+        new_sequence(script[:4], Sampling(temperature=0, max_tokens=max_tokens), TOKENIZER, 60) for script in scripts
+    ]
+    for part in parts:
+        scheduler.add(part)
+    results = run_all(scheduler)
+    return [results[part] for part in parts], scheduler
+
+
+@given(
+    st.lists(st.lists(st.integers(65, 67), min_size=4, max_size=50), min_size=1, max_size=3),
+    st.integers(0, 7),
+    st.integers(1, 60),
+)
+def test_guesses_change_nothing_but_the_number_of_steps(bodies: list[list[int]], guesses: int, max_tokens: int) -> None:
+    scripts = [[97 + i, *body] for i, body in enumerate(bodies)]
+    plain, slow = answers_of(Fixed(0), scripts, max_tokens)
+
+    told, quick = answers_of(Fixed(guesses), scripts, max_tokens)
+
+    for one, other in zip(told, plain, strict=True):
+        assert "".join(delta.text for delta in one) == "".join(delta.text for delta in other)
+        assert (one[-1].finish_reason, one[-1].output_tokens) == (other[-1].finish_reason, other[-1].output_tokens)
+    assert quick.steps <= slow.steps and quick.tokens_out == slow.tokens_out
+    assert quick.guessed_right <= quick.guessed
+
+
+def test_what_repeats_comes_several_tokens_a_step() -> None:
+    script = [97, *([65, 66, 67, 68] * 12)]
+
+    told, scheduler = answers_of(Adaptive(), [script], 40)
+
+    assert "".join(delta.text for delta in told[0]) == "".join(map(chr, script[4:44]))
+    assert scheduler.steps < 15 and scheduler.guessed_right > 25
+
+
+def test_nothing_is_guessed_where_company_changes_what_a_model_says() -> None:
+    model = ScriptedModel(lambda seen: 66)
+    scheduler = Scheduler(model, slots=1, pace=Fixed(5))
+    scheduler.add(sequence(6, max_tokens=10))
+    run_all(scheduler)
+
+    assert scheduler.guessed == 0 and max(len(call[0].tokens) for call in model.calls[1:]) == 1
+
+
+def test_a_stop_string_inside_guesses_ends_there() -> None:
+    script = [97, *([65, 66, 67, 68] * 12)]
+    model = ScriptedModel(lambda seen: script[len(seen)], invariant=True)
+    scheduler = Scheduler(model, slots=1, pace=Fixed(7))
+    part = new_sequence(script[:20], Sampling(temperature=0, stop=("CDA",)), TOKENIZER, 60)
+    scheduler.add(part)
+    told = run_all(scheduler)[part]
+
+    assert "".join(delta.text for delta in told) == "DAB" and told[-1].finish_reason == "stop"
+    assert told[-1].output_tokens == 6

@@ -36,7 +36,7 @@ from gateway.cache.adapting import Adapting
 from gateway.cache.asking import Asking
 from gateway.cache.cache import Cache
 from gateway.cache.checks import Checks
-from gateway.cache.config import SHIPPED
+from gateway.cache.config import in_use
 from gateway.cache.funds import Funds
 from gateway.cache.identity import Sharing
 from gateway.cache.memory_store import MemoryStore
@@ -252,9 +252,9 @@ def _admission(ground: Ground, rulebook: Rulebook, webhooks: Webhooks) -> Gauged
 def _cache(ground: Ground, embedding: Embedding) -> Cache:
     """Where answers are cached; it has a connection of its own to Redis."""
     settings = ground.settings
-    finder, topics = likeness(SHIPPED)
+    finder, topics = likeness(in_use(settings.cache_configuration))
     form = form_of(settings.cache_keys.get_secret_value() if settings.cache_keys else "")
-    link, store, leases = None, None, None
+    link, store, leases, adapting = None, None, None, Adapting(ground.health)
     if settings.cache_store == "redis" or (settings.cache_store == "auto" and settings.redis_url):
         link = RedisLink(settings.redis_url, settings.cache_timeout_s)
         store = RedisStore(link, settings.redis_url, finder, form=form)
@@ -268,8 +268,8 @@ def _cache(ground: Ground, embedding: Embedding) -> Cache:
         sharing=Sharing(settings.cache_sharing),
         room=(settings.cache_max_entries, settings.cache_max_bytes),
         trust=TrustBook(topics, EvidenceStore(ground.engine)),
-        together=Together(leases=leases, asking=Asking(finder.another(), time)),
-        adapting=Adapting(ground.health),
+        together=Together(leases=leases, asking=Asking(finder.another(), time), patience=adapting.patience_s),
+        adapting=adapting,
     )
 
 

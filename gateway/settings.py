@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.outbound import OutboundGuard
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     embed_timeout_s: Seconds = 2.0
     local_threads: int | None = Field(default=None, ge=1)
     local_dtype: str = "auto"
-    local_activation_bits: Literal[8, 16] = 16
+    local_activation_bits: Annotated[Literal[8, 16], BeforeValidator(int)] = 16
     local_max_batch: int = Field(default=8, ge=1, le=256)
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)

@@ -1,7 +1,8 @@
-"""What load allows the cache beyond the usual: more wrong answers, within what is certified, and old ones.
+"""What load allows the cache beyond the usual: more wrong answers, within what is certified, old ones, longer waiting.
 
-Load is that of the endpoints that a request may go to. It is looked at only where the policy adapts, and reckoned anew
-ten times a second at most. Vetoes of the verifier and limits of the caller's own are nothing to it.
+Load is that of the endpoints that a request may go to. It is looked at only where the policy adapts or a request waits
+for another, and reckoned anew ten times a second at most. Vetoes of the verifier and limits of the caller's own are
+nothing to it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from time import monotonic
 
 from gateway.cache.asked import CALM, Asked, Hit, Leeway
 from gateway.cache.eligibility import keeps_well
+from gateway.cache.flights import LONGEST_UNDER_LOAD_S
 from gateway.dispatch.health import Health
 from gateway.dispatch.load import Level, index
 from gateway.errors import GatewayError, Overloaded, UpstreamError
@@ -66,6 +68,11 @@ class Adapting:
         if not rule.adapts:
             return CALM
         return Leeway(1.0, self._stale_s(asked, rule, topic, is_busy=True), 1.0, instead=True)
+
+    def patience_s(self, asked: Asked, usual_s: float) -> float:
+        """For how many seconds a request waits for the answer to another, in place of `usual_s` without load."""
+        level = self._group(asked).level
+        return usual_s + level.value * max(LONGEST_UNDER_LOAD_S - usual_s, 0.0) if level.busy else usual_s
 
     def kept_s(self, asked: Asked, rule: CacheRule, topic: str, ttl_s: float) -> float:
         """For how long after its expiry an answer is kept."""

@@ -36,8 +36,9 @@ CALM = Leeway()
 class Asked:
     """A request that the cache has to do with. `may` is bounded by its category once that is known.
 
-    `latest_s`: until when it may wait for others, by the event loop. `looked` is what was seen of other workers, and
-    `gave_way` says that it does not lead, since it waits for another question's answer or stood behind one that does.
+    `latest_s`: until when it may wait for others at all, by the event loop, `waits_since_s`: since when. `looked` is
+    what was seen of other workers, and `gave_way` says that it does not lead, since it waits for another question's
+    answer or stood behind one that does.
     `promised_id` is the answer's where others were told it before it was whole, `payer` are its key and tags.
     `place` is where an answer by likeness counts, `mark` what had been forgotten when it was asked. `targets` are those
     whose load gives it `leeway`.
@@ -53,6 +54,7 @@ class Asked:
     may: Allowed
     flight: Flight | None = None
     latest_s: float | None = None
+    waits_since_s: float | None = None
     looked: HeldLease | Taken | None = None
     gave_way: bool = False
     promised_id: str = ""

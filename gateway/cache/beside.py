@@ -22,6 +22,8 @@ SAYS_NOTHING = frozenset(
         *("cache", "cache_control", "prompt_cache_key", "prompt_cache_retention"),
     }
 )
+# The conversation behind it stands in the input.
+_SAID_IN_INPUT = {"responses": frozenset({"previous_response_id"})}
 # Dialects whose chat form says all that the request says, but for `native_only` and the details below.
 _SAID_IN_CHAT = frozenset({"messages", "responses"})
 # Of a responses request: what its chat form carries of fields that it carries in part.
@@ -39,7 +41,8 @@ def beside_chat(request: ChatRequest) -> Json:
         return {}
     said: Json = {"headers": sorted(original.headers)} if original.headers else {}
     if request.native_only or original.dialect not in _SAID_IN_CHAT:
-        fields = {name: decoded(raw) for name, raw in original.fields.items() if name not in SAYS_NOTHING}
+        beside = SAYS_NOTHING | _SAID_IN_INPUT.get(original.dialect, frozenset())
+        fields = {name: decoded(raw) for name, raw in original.fields.items() if name not in beside}
         return said | {"dialect": original.dialect, "fields": fields}
     return said | _of_responses(original.fields) if original.dialect == "responses" else said
 

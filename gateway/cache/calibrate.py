@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gateway.cache.certificate import DELTA, NOTHING, Certificate, Tally, certify, design_effect
 from gateway.cache.classes import ClassesModel
 from gateway.cache.learner import Groups, Learner, Stream, divided
+from gateway.cache.logged import Logged, LoggedLessons
 from gateway.cache.partition import Vector
 from gateway.cache.replay import Decided, StreamRow, judge_of, replay
 from gateway.cache.semantic import ELSE, Candidate, Entry, Judge, Thresholds
@@ -76,15 +77,25 @@ class Goal:
     seed: int = 0
 
 
-def calibrate(stream: Stream, also: Sequence[Stream], embedder: str, goal: Goal, told: Told) -> Calibrated:
-    """Train on all streams; certify on replays of the first one, every score of which is out of fold."""
+def calibrate(
+    stream: Stream, also: Sequence[Stream], embedder: str, goal: Goal, told: Told, logged: Logged | None = None
+) -> Calibrated:
+    """Train on all streams; certify on replays of the first one, every score of which is out of fold.
+
+    Pairs that were `logged` are learned from too; a fold's model sees none that is near-identical to what it judges.
+    """
     learner = Learner((stream, *also), embedder, goal.seed)
+    lessons = None if logged is None else LoggedLessons(logged, learner, (stream, *also))
+
+    def trained(chosen: npt.NDArray[np.bool_]) -> Model:
+        return learner.model(chosen, None if lessons is None else lessons.of(chosen))
+
     folds = divided(learner.groups, goal.folds, goal.seed)
     judges = []
     for fold in range(goal.folds):
         told("training", fold / (goal.folds + 1))
-        judges.append(judge_of(Verifier(learner.model(folds != fold))))
-    model = learner.model(np.ones(len(folds), dtype=np.bool_))
+        judges.append(judge_of(Verifier(trained(folds != fold))))
+    model = trained(np.ones(len(folds), dtype=np.bool_))
     judge = out_of_fold(judges, folds)
     replayed: list[Replayed] = []
     start = 0

@@ -129,8 +129,10 @@ class Checks:
         verdict = agreement(question, kept, fresh, await self._cosine(kept, fresh))
         if verdict == "undecided" and rule.judge is not None:
             verdict = await self._judged(rule.judge, asked, hit, fresh, incoming, anew)
-        texts = (question, hit.stored.text) if asked.policy.log.prompts else (None, None)
-        self._trust.checked(Label(record.id, time(), place, verdict, record.end_user, *texts))
+        text, cached = (question, hit.stored.text) if asked.policy.log.prompts else (None, None)
+        self._trust.checked(
+            Label(record.id, time(), place, verdict, record.end_user, text, cached, score=hit.probability)
+        )
 
     async def _judged(
         self, judge: str, asked: Asked, hit: Hit, fresh: bytes, incoming: Incoming, anew: Anew

@@ -1,7 +1,7 @@
 """Collects an answer as its client is shown it, and tells at its end whether it may be given again.
 
-While frames pass they are only put aside; they are read once, at the end. Native messages are kept as the chat answers
-they are equal to, where they are; native responses are not kept.
+While frames pass they are only put aside; they are read once, at the end. Native messages and responses are kept as the
+chat answers that they are equal to, where they are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import msgspec
 
 from gateway.wire.chat_joined import joined
 from gateway.wire.messages_joined import chat_of_message, joined_message
+from gateway.wire.responses_joined import chat_of_response, response_of_event
 from gateway.wire.sse import ends, payload_of
 
 MAX_BYTES = 1_000_000
-_DIALECTS = frozenset({"chat", "messages"})
+_DIALECTS = frozenset({"chat", "messages", "responses"})
 _ENDS = frozenset({"stop", "tool_calls", "function_call"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -73,10 +74,12 @@ class Collector:
     def _read(self, raw: bytes) -> Any:
         """The answer, decoded, or None."""
         if not self._stream or raw[:1] == b"{":
-            found: Any = msgspec.json.decode(raw)
-            return found if self._dialect == "chat" else _of_message(found)
+            return self._in_chat(msgspec.json.decode(raw))
         if self._dialect == "messages":
             return _of_message(joined_message(map(msgspec.json.decode, _payloads(raw))))
+        if self._dialect == "responses":
+            *_, last = [b"", *(payload for payload in _payloads(raw) if payload != b"[DONE]")]
+            return chat_of_response(response_of_event(msgspec.json.decode(last)))
         *payloads, last = [*_payloads(raw)] or [b""]
         if last != b"[DONE]":
             return None
@@ -84,6 +87,12 @@ class Collector:
         if any(_is_broken(chunk) for chunk in chunks):
             return None
         return joined(chunks)
+
+    def _in_chat(self, found: Any) -> Any:
+        """What a whole body says."""
+        if self._dialect == "responses":
+            return chat_of_response(found)
+        return found if self._dialect == "chat" else _of_message(found)
 
 
 def _payloads(raw: bytes) -> Iterator[bytes]:

@@ -171,6 +171,8 @@ _VOLATILE = re.compile(
 # Tools that the client itself runs; all others are their vendor's, most of them look things up.
 _CLIENTS_OWN = (None, "function", "custom")
 _SEARCHES = ("web_search_options", "search_parameters", "plugins", "enable_search")
+# Of a responses request: a template in the vendor's account.
+_TEMPLATE = "prompt"
 
 
 def _personal(text: str) -> str:
@@ -184,6 +186,9 @@ def _volatile(request: ChatRequest, text: str) -> str:
         isinstance(tool, dict) and tool.get("type") not in _CLIENTS_OWN for tool in _tools(request)
     ):
         return "what answers it may look things up"
+    original = request.original
+    if original is not None and original.dialect == "responses" and _TEMPLATE in original.fields:
+        return "its prompt stands with the vendor, where it may change"
     found = _VOLATILE.search(text, 0, READ_CHARS)
     return f"its answer changes with time ('{found.group()}')" if found else ""
 

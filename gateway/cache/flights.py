@@ -15,6 +15,8 @@ from gateway.cache.base import Stored
 from gateway.cache.broadcast import Seat
 
 LONGEST_S = 20.0
+# Where the models are overloaded wholly: another call would make that worse, and take as long.
+LONGEST_UNDER_LOAD_S = 60.0
 
 
 class Live(Protocol):
@@ -82,13 +84,16 @@ class Flight:
         """Whether this one asks for all."""
         return self._turn is None
 
-    async def answer(self, longest_s: float | None = None) -> Word:
-        """What the leader has to share, within `longest_s` seconds; this one may `lead` then."""
+    async def answer(self, left_s: Callable[[], float] | None = None) -> Word:
+        """What the leader has to share; this one may `lead` then. `left_s`: for how long it waits still, in seconds,
+        asked anew when that is over: load may have given it more time."""
         turn = self._turn
         if turn is None:
             return Word(leads=True)
+        left_s = left_s or self._flights.left_s()
         try:  # which never cancels the turn
-            await asyncio.wait({turn.told}, timeout=self._flights.longest_s if longest_s is None else longest_s)
+            while not turn.told.done() and (timeout_s := left_s()) > 0:
+                await asyncio.wait({turn.told}, timeout=timeout_s)
         except asyncio.CancelledError:
             self._decline(self._told(turn))
             raise
@@ -195,28 +200,38 @@ class Flights:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def join(self, name: str, *, streams: str | None = None) -> Flight:
-        """Lead, or wait for who leads; whoever has led for too long is not waited for any more. `streams`: who would
-        pay for the stream that is asked for; None where it is none."""
+    def left_s(self) -> Callable[[], float]:
+        """For how long one waits who begins to now, as a countdown."""
+        until_s = monotonic() + self.longest_s
+        return lambda: until_s - monotonic()
+
+    def join(self, name: str, *, streams: str | None = None, longest_s: Callable[[], float] | None = None) -> Flight:
+        """Lead, or wait for who leads; whoever has led for too long (`longest_s`) is not waited for any more.
+        `streams`: who would pay for the stream that is asked for; None where it is none."""
         group = self._groups.get(name)
-        if group is None or self._is_late(group, streams):
+        if group is None or self._is_late(group, streams, longest_s):
             group = self._groups[name] = _Group(name, self.clock())
             return Flight(self, group, None)
         return self._waits(group, streams, alike=False)
 
-    def attend(self, name: str, *, streams: str | None = None) -> Flight | None:
+    def attend(
+        self, name: str, *, streams: str | None = None, longest_s: Callable[[], float] | None = None
+    ) -> Flight | None:
         """Wait for the answer to another question than one's own; None where nobody asks it."""
         group = self._groups.get(name)
-        return None if group is None or self._is_late(group, streams) else self._waits(group, streams, alike=True)
+        if group is None or self._is_late(group, streams, longest_s):
+            return None
+        return self._waits(group, streams, alike=True)
 
     def over(self, group: _Group) -> None:
         """Nobody of this group is asking any more."""
         if self._groups.get(group.name) is group:
             del self._groups[group.name]
 
-    def _is_late(self, group: _Group, streams: str | None) -> bool:
-        ready = group.stored is not None or _comes_along(group, streams)
-        return not ready and self.clock() - group.began_s > self.longest_s
+    def _is_late(self, group: _Group, streams: str | None, longest_s: Callable[[], float] | None) -> bool:
+        if group.stored is not None or _comes_along(group, streams):
+            return False
+        return self.clock() - group.began_s > (self.longest_s if longest_s is None else longest_s())
 
     def _waits(self, group: _Group, streams: str | None, *, alike: bool) -> Flight:
         turn = _Turn(asyncio.get_running_loop().create_future(), streams, alike)

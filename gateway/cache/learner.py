@@ -56,28 +56,31 @@ class Learner:
         rows = [row for stream in streams for row in stream.rows]
         self._embedder = embedder
         self._rarity = rarities([row.query for row in rows])
-        self._names = tuple(sorted({row.category for row in rows}))
-        self._plan = plan(len(self._names), seed)
-        weights: list[float] = self._rarity.tolist()
-
-        def read(text: str) -> Parsed:
-            return parse(text, weights)
-
-        self.asked: list[Entry] = entries(rows, [vector for stream in streams for vector in stream.vectors], read)
+        self._weights: list[float] = self._rarity.tolist()
+        self.names = tuple(sorted({row.category for row in rows}))
+        self._plan = plan(len(self.names), seed)
+        self.asked: list[Entry] = entries(rows, [vector for stream in streams for vector in stream.vectors], self.parse)
         near = _near(streams)
         self._ours = np.array([row for row, found, _ in near for _ in found], dtype=np.intp)
         self._theirs = np.array([other for _, found, _ in near for other in found], dtype=np.intp)
-        self._pairs = _pairs(rows, self.asked, near, (self._ours, self._theirs), self._names)
+        self._pairs = _pairs(rows, self.asked, near, (self._ours, self._theirs), self.names)
         close = self._pairs.inputs[:, 0] >= NEAR_IDENTICAL
         self.groups = joined(rows, self._ours[close], self._theirs[close])
 
-    def model(self, chosen: npt.NDArray[np.bool_]) -> Model:
-        """A model of the pairs both of whose rows are chosen [rows]. `ValueError` where they can't teach anything."""
+    def parse(self, text: str) -> Parsed:
+        """A text's evidence, by how rare its words are in the streams."""
+        return parse(text, self._weights)
+
+    def model(self, chosen: npt.NDArray[np.bool_], more: Pairs | None = None) -> Model:
+        """A model of the pairs both of whose rows are chosen [rows], and of `more`, whose categories are the places of
+        `names`. `ValueError` where they can't teach anything."""
         pairs = self._pairs.of(chosen[self._ours] & chosen[self._theirs])
+        if more is not None:
+            pairs = pairs.and_of(more)
         if not (pairs.same.any() and (~pairs.same).any()):
             raise ValueError("the stream has no near queries with the same answer and with different ones")
         fitted = fit(pairs, self._plan)
-        return Model(categories=self._names, embedder=self._embedder, rarity=self._rarity, **fitted)
+        return Model(categories=self.names, embedder=self._embedder, rarity=self._rarity, **fitted)
 
 
 def _near(streams: Sequence[Stream]) -> list[Near]:
@@ -130,6 +133,11 @@ def nearest(vectors: Vector, count: int, floor: float) -> list[Near]:
     return found
 
 
+def template(text: str) -> str:
+    """A text without numbers, quoted words and names in capitals, in which texts of one make may differ."""
+    return " ".join(_SLOT.sub("#", text).lower().split())
+
+
 def joined(rows: Sequence[StreamRow], ours: Groups, theirs: Groups) -> Groups:
     """Each row's group: rows of one answer, of one template, or named together belong to one group."""
     parent = list(range(len(rows)))
@@ -142,8 +150,7 @@ def joined(rows: Sequence[StreamRow], ours: Groups, theirs: Groups) -> Groups:
 
     first: dict[tuple[str, str], int] = {}
     for place, row in enumerate(rows):
-        template = " ".join(_SLOT.sub("#", row.query).lower().split())
-        for key in (("answer", row.answer_id), ("template", f"{row.category} {template}")):
+        for key in (("answer", row.answer_id), ("template", f"{row.category} {template(row.query)}")):
             parent[root(place)] = root(first.setdefault(key, place))
     for one, other in zip(ours.tolist(), theirs.tolist(), strict=True):
         parent[root(one)] = root(other)

@@ -47,11 +47,12 @@ class Alone(Enum):
 
 
 class HeldLease:
-    """See `flights.Lease`."""
+    """See `flights.Lease`. It is renewed for `longest_s()` seconds: so long others wait for who holds it."""
 
-    __slots__ = ("_leases", "exact", "since_s", "tenant", "token")
+    __slots__ = ("_leases", "exact", "longest_s", "since_s", "tenant", "token")
 
     def __init__(self, leases: Leases, tenant: str, exact: str, token: bytes, since_s: float) -> None:
+        self.longest_s: Callable[[], float] = lambda: LONGEST_S
         self._leases = leases
         self.tenant = tenant
         self.exact = exact
@@ -87,7 +88,6 @@ class Leases:
         *,
         lease_s: float = LEASE_S,
         renewal_s: float = RENEWAL_S,
-        longest_s: float = LONGEST_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scripts = scripts
@@ -95,7 +95,6 @@ class Leases:
         self._read = read
         self._lease_s = lease_s
         self._renewal_s = renewal_s
-        self._longest_s = longest_s
         self._clock = clock
         self._worker = uuid4().hex[:16]
         self._numbers = count()
@@ -130,9 +129,9 @@ class Leases:
             found = await self._lead(tenant, exact, b"1")
         return found if isinstance(found, HeldLease) else _taken(found)
 
-    async def follow(self, tenant: str, exact: str, latest_s: float) -> Stored | HeldLease | Alone | None:
-        """Wait for the worker that asks, until `latest_s` by the event loop: its answer, or the lease in its place."""
-        loop, news = asyncio.get_running_loop(), _News()
+    async def follow(self, tenant: str, exact: str, left_s: Callable[[], float]) -> Stored | HeldLease | Alone | None:
+        """Wait for the worker that asks, as long as any seconds are left: its answer, or the lease in its place."""
+        news = _News()
         waiting = self._waiting.setdefault((tenant, exact), [])
         waiting.append(news)
         try:
@@ -141,11 +140,11 @@ class Leases:
                 found = await self.look(tenant, exact)
                 if not isinstance(found, Taken):
                     return found
-                left_s = latest_s - loop.time()
-                if left_s <= 0:
+                longest_s = left_s()
+                if longest_s <= 0:
                     return Alone.LATE
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left_s, found.left_s + random.uniform(0, _JITTER_S))):
+                    async with asyncio.timeout(min(longest_s, found.left_s + random.uniform(0, _JITTER_S))):
                         await news.event.wait()
                 if news.each:
                     return Alone.EACH
@@ -196,7 +195,7 @@ class Leases:
             await asyncio.sleep(self._renewal_s)
             now_s = self._clock()
             for lease in [one for one in self._held if now_s - one.since_s >= self._renewal_s]:
-                if now_s - lease.since_s > self._longest_s:  # it is not waited for any more
+                if now_s - lease.since_s > lease.longest_s():  # it is not waited for any more
                     self._held.discard(lease)
                 else:
                     self._beside(self._renew(lease))

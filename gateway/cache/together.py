@@ -1,7 +1,7 @@
 """Requests that come at once: which of them is asked upstream, and what the others wait for.
 
 Equal ones wait for the first, in this worker or in another; what certainly asks the same in other words waits for that
-too, but then leads nobody: those who waited for it look for themselves. Nobody waits longer than the flights' bound.
+too, but then leads nobody: those who waited for it look for themselves. All waiting of one request has one bound.
 """
 
 from __future__ import annotations
@@ -33,11 +33,18 @@ class Shared:
 
 
 class Together:
-    """Of one worker. `leases`: between workers; `asking`: what may be waited for by likeness."""
+    """Of one worker. `leases`: between workers; `asking`: what may be waited for by likeness. `patience`: for how many
+    seconds a request waits, by what it waits usually."""
 
     def __init__(
-        self, flights: Flights | None = None, *, leases: Leases | None = None, asking: Asking | None = None
+        self,
+        flights: Flights | None = None,
+        *,
+        leases: Leases | None = None,
+        asking: Asking | None = None,
+        patience: Callable[[Asked, float], float] | None = None,
     ) -> None:
+        self._patience = patience or (lambda _asked, usual_s: usual_s)
         self.flights = Flights() if flights is None else flights
         self.leases = leases
         self.asking = asking
@@ -51,23 +58,24 @@ class Together:
 
     async def join(self, asked: Asked) -> Word:
         """Lead, which needs no waiting unless another worker leads, or get what the leader has to share."""
-        latest_s = self._latest_s(asked)
+        longest_s, left_s = self._bounds(asked)
         looked, asked.looked = asked.looked, None
         while True:
-            flight = self.flights.join(asked.exact, streams=asked.streams)
+            flight = self.flights.join(asked.exact, streams=asked.streams, longest_s=longest_s)
             if isinstance(looked, HeldLease):
+                looked.longest_s = longest_s
                 flight.hold(looked)
                 looked = None
             if flight.leads:
                 asked.flight = flight
-                return await self._elsewhere(asked, flight, latest_s) if isinstance(looked, Taken) else _NOTHING
+                return await self._elsewhere(asked, flight, left_s) if isinstance(looked, Taken) else _NOTHING
             self.counts["waited"] += 1
-            word = await flight.answer(max(0.0, latest_s - _now_s()))
+            word = await flight.answer(left_s)
             if _is_void(word):
                 continue
             if word.leads:
                 asked.flight = flight
-                return _NOTHING if flight.has_lease else await self._elsewhere(asked, flight, latest_s)
+                return _NOTHING if flight.has_lease else await self._elsewhere(asked, flight, left_s)
             asked.gave_way = word.again
             return word
 
@@ -75,11 +83,13 @@ class Together:
         self, asked: Asked, question: Question, needed: Needed, allows: Callable[[Asks], bool]
     ) -> Shared | None:
         """Wait for who asks the same in other words; None where nobody does: then this one leads where it can."""
-        latest_s = self._latest_s(asked)
-        while self.asking is not None and (left_s := latest_s - _now_s()) > 0:
+        longest_s, left_s = self._bounds(asked)
+        while self.asking is not None and left_s() > 0:
             found = next(filter(allows, self.asking.find(question, needed)), None)
-            flight = self.flights.attend(found.exact, streams=asked.streams) if found is not None else None
-            if found is None or flight is None:
+            if found is None:
+                break
+            flight = self.flights.attend(found.exact, streams=asked.streams, longest_s=longest_s)
+            if flight is None:
                 break
             asked.give_way()
             self.counts["waited_alike"] += 1
@@ -96,13 +106,13 @@ class Together:
         if asked.flight is not None and self.asking is not None:
             asked.flight.when_over(self.asking.begins(question))
 
-    async def _elsewhere(self, asked: Asked, flight: Flight, latest_s: float) -> Word:
+    async def _elsewhere(self, asked: Asked, flight: Flight, left_s: Callable[[], float]) -> Word:
         """Another worker asks: wait for it, for all who wait here."""
         if self.leases is None:
             return _NOTHING
         self.counts["waited_elsewhere"] += 1
         try:
-            found = await self.leases.follow(asked.tenant, asked.exact, latest_s)
+            found = await self.leases.follow(asked.tenant, asked.exact, left_s)
         except StoreAway:
             found = None
         if isinstance(found, Stored):
@@ -113,14 +123,22 @@ class Together:
             return _NOTHING
         flight.begin()
         if isinstance(found, HeldLease):
+            found.longest_s = self._bounds(asked)[0]
             flight.hold(found)
         return _NOTHING
 
-    def _latest_s(self, asked: Asked) -> float:
-        """Until when it may wait in all, by the event loop."""
-        bound_s = _now_s() + self.flights.longest_s
-        asked.latest_s = bound_s if asked.latest_s is None else min(bound_s, asked.latest_s)
-        return asked.latest_s
+    def _bounds(self, asked: Asked) -> tuple[Callable[[], float], Callable[[], float]]:
+        """For how many seconds a request waits in all, and how many of them are left, both by what load is then."""
+        since_s = asked.waits_since_s = _now_s() if asked.waits_since_s is None else asked.waits_since_s
+
+        def longest_s() -> float:
+            return self._patience(asked, self.flights.longest_s)
+
+        def left_s() -> float:
+            until_s = since_s + longest_s()
+            return (until_s if asked.latest_s is None else min(until_s, asked.latest_s)) - _now_s()
+
+        return longest_s, left_s
 
 
 def _is_void(word: Word) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 from gateway.cache.classes import Classes
-from gateway.cache.config import read, read_served
+from gateway.cache.config import calibration_of, read, read_served
 from gateway.cache.index import LikenessIndex
 from gateway.cache.parsed import Parsed
 from gateway.cache.partition import Vector
@@ -60,7 +59,7 @@ class _Learned:
 
     @cached_property
     def _sha256(self) -> str:
-        return sha256(self._path.read_bytes()).hexdigest()[:16]
+        return calibration_of(self._path)
 
     @cached_property
     def _verifier(self) -> Verifier:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cache.config import SHIPPED, read
+from gateway.cache.config import in_use, read
 from gateway.cache.replay import entries, judge_of, read_stream, replay, write_decisions
 from gateway.cache.verifier import Verifier
 from gateway.cli.outcomes import bars, reader
@@ -17,13 +17,13 @@ from gateway.cli.output import fail, settings_or_fail
 def replay_stream(
     stream: Annotated[Path, typer.Option(help="JSON Lines with id, query, category and answer_id, in their order.")],
     out: Annotated[Path, typer.Option(help="Where decisions go: id, hit, answer_id, of, probability, cosine a line.")],
-    config: Annotated[Path | None, typer.Option(help="What `cache calibrate` wrote; else what ships.")] = None,
+    config: Annotated[Path | None, typer.Option(help="What `cache calibrate` wrote; else what is in use.")] = None,
 ) -> None:
     """Drive the cache over a stream in order: a hit is served, a miss is inserted."""
     settings = settings_or_fail()
     try:
         rows = read_stream(stream)
-        model, thresholds = read(config or SHIPPED)
+        model, thresholds = read(config or in_use(settings.cache_configuration))
         verifier = Verifier(model)
         with bars() as watch:
             embed = reader(settings, watch)

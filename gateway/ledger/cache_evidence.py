@@ -25,6 +25,7 @@ from gateway.ledger.rows import clean
 from gateway.ledger.tables import cache_evidence, cache_label
 
 TIMEOUT_S: Final = 2.0
+READ_ALL_S: Final = 60.0
 MAX_TEXT_CHARS: Final = 16_384
 MAX_NAME_CHARS: Final = 200
 Verdict = Literal["same", "different", "undecided", "reported"]
@@ -44,7 +45,7 @@ class Place:
 class Label:
     """What came out of one answer. `id` is that of the check, or of an answer that was reported; one id counts once.
 
-    The questions, asked and cached, only where they may be kept.
+    The questions, asked and cached, only where they may be kept. `score`: the verifier's probability of a checked one.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Label:
     end_user: str | None = None
     asked: str | None = None
     cached: str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,22 @@ class Sums:
     closed_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedPair:
+    """Two questions, asked and cached, and whether a check found that they had the same answer.
+
+    It was given by a configuration, at its setting for a share, with a score; all three are None of old ones.
+    """
+
+    asked: str
+    cached: str
+    same: bool
+    topic: str
+    calibration: str | None = None
+    share: float | None = None
+    score: float | None = None
+
+
 class EvidenceStore:
     """Of one database; each configuration of the verifier has sums of its own."""
 
@@ -80,7 +98,7 @@ class EvidenceStore:
         found = {}
         with asking():
             async with asyncio.timeout(TIMEOUT_S), writing(self._engine).begin() as connection:
-                new = [label for label in labels if await self._is_new(connection, label)]
+                new = [label for label in labels if await self._is_new(connection, calibration, label)]
                 for place in sorted({*hits, *(label.place for label in new)}):  # lest two wait for each other
                     verdicts = Counter[str](label.verdict for label in new if label.place == place)
                     found[place] = await self._sum(
@@ -136,15 +154,25 @@ class EvidenceStore:
             await act.done("cache.trust", tenant or "*", {**told, "places": count}, Change(CACHE_TRUST))
         return int(count)
 
-    async def pairs(self) -> list[tuple[str, str, bool]]:
-        """Questions asked and cached, as far as they were kept, and whether the answers were the same; older first."""
+    async def pairs(self, tenant: str | None = None) -> list[CheckedPair]:
+        """What checks have decided, as far as the questions were kept, of one tenant where that is given; older first.
+
+        It may take a minute: nobody waits for it but who has asked for it.
+        """
         table = cache_label.c
+        told = (table.asked, table.cached, table.verdict, table.topic, table.calibration, table.share, table.score)
         wanted = (
-            select(table.asked, table.cached, table.verdict)
+            select(*told)
             .where(table.asked.is_not(None), table.cached.is_not(None), table.verdict.in_(("same", "different")))
             .order_by(table.at, table.id)
         )
-        return [(row.asked, row.cached, row.verdict == "same") for row in await self._all(wanted)]
+        if tenant is not None:
+            wanted = wanted.where(table.tenant == clean(tenant))
+        rows = await self._all(wanted, READ_ALL_S)
+        return [
+            CheckedPair(row.asked, row.cached, row.verdict == "same", row.topic, row.calibration, row.share, row.score)
+            for row in rows
+        ]
 
     @asynccontextmanager
     async def _acting(self, actor: str) -> AsyncIterator[Act]:
@@ -152,13 +180,13 @@ class EvidenceStore:
             async with asyncio.timeout(TIMEOUT_S), acting(self._engine, actor) as act:
                 yield act
 
-    async def _all(self, wanted: Any) -> Collection[Row[Any]]:
+    async def _all(self, wanted: Any, timeout_s: float = TIMEOUT_S) -> Collection[Row[Any]]:
         with asking():
-            async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
+            async with asyncio.timeout(timeout_s), self._engine.connect() as connection:
                 rows: Collection[Row[Any]] = (await connection.execute(wanted)).all()
                 return rows
 
-    async def _is_new(self, connection: AsyncConnection, label: Label) -> bool:
+    async def _is_new(self, connection: AsyncConnection, calibration: str, label: Label) -> bool:
         """Whether a label was not there before; it is then."""
         place = label.place
         row = {
@@ -170,6 +198,9 @@ class EvidenceStore:
             "end_user": _cut(label.end_user, MAX_NAME_CHARS),
             "asked": _cut(label.asked, MAX_TEXT_CHARS),
             "cached": _cut(label.cached, MAX_TEXT_CHARS),
+            "calibration": calibration,
+            "share": place.share,
+            "score": label.score,
         }
         said = self._insert(cache_label).values(row).on_conflict_do_nothing()
         return bool((await connection.execute(said)).rowcount)

@@ -349,7 +349,7 @@ cache_evidence: Final = Table(
 )
 
 # Each of those answers that was checked (by the check's request) or called wrong (by its own id); the questions only
-# where prompts are kept.
+# where prompts are kept. Calibration, share and score are not known of those that were checked before version 0008.
 cache_label: Final = Table(
     "cache_label",
     metadata,
@@ -361,6 +361,9 @@ cache_label: Final = Table(
     Column("end_user", Text),
     Column("asked", Text),
     Column("cached", Text),
+    Column("calibration", Text),
+    Column("share", Double),
+    Column("score", Double),
     Index(None, "at"),
 )
 

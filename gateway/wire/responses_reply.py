@@ -130,11 +130,12 @@ def response_usage(usage: dict[str, Any] | None) -> dict[str, Any] | None:
         "output_tokens_details": {"reasoning_tokens": 0} | _numbers(output),
         "total_tokens": usage.get("total_tokens") or inputs + outputs,
     }
-    rest = {name: value for name, value in usage.items() if name not in _CHAT_USAGE}
+    rest = {name: value for name, value in usage.items() if name not in CHAT_USAGE}
     return known | rest
 
 
-_CHAT_USAGE = frozenset(
+# What chat's usage says in other words than that of responses.
+CHAT_USAGE = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"}
 )
 

@@ -32,6 +32,14 @@ class Pairs:
         """Some of them."""
         return Pairs(self.inputs[chosen], self.category[chosen], self.same[chosen])
 
+    def and_of(self, more: Pairs) -> Pairs:
+        """These and those; a category's place may be one behind the last: it is not known then."""
+        return Pairs(
+            np.concatenate([self.inputs, more.inputs]),
+            np.concatenate([self.category, more.category]),
+            np.concatenate([self.same, more.same]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -70,8 +70,10 @@ async def gets(opened: Opened, exact: str) -> bool:
 
 async def waiting(opened: Opened, exact: str, longest_s: float = 20.0) -> asyncio.Task[object]:
     """One of another worker that waits."""
-    latest_s = asyncio.get_running_loop().time() + longest_s
-    task: asyncio.Task[object] = asyncio.create_task(leases_of(opened).follow(TENANT, exact, latest_s))
+    loop = asyncio.get_running_loop()
+    latest_s = loop.time() + longest_s
+    following = leases_of(opened).follow(TENANT, exact, lambda: latest_s - loop.time())
+    task: asyncio.Task[object] = asyncio.create_task(following)
     await eventually(lambda: leases_of(opened)._waiting)
     await leases_of(opened).look(TENANT, exact)  # answered after its own look
     return task
@@ -147,6 +149,16 @@ async def test_a_lease_is_renewed_while_it_is_needed(short: Leases, other: Opene
     assert isinstance(await leases_of(other).look(TENANT, exact), Taken)
     lease.end(kept=False)
     await eventually(lambda: gets(other, exact))
+
+
+async def test_a_lease_is_renewed_no_longer_than_anybody_waits_for_it(short: Leases, other: Opened) -> None:
+    exact = exact_only().exact
+    lease = await taken(short, exact)
+    lease.longest_s = lambda: 0.0
+    short.start()
+
+    await eventually(lambda: gets(other, exact))
+    assert not len(short)
 
 
 async def test_a_lease_that_redis_has_lost_is_taken_again(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger import privacy
 from gateway.ledger.acts import CACHE_TRUST
-from gateway.ledger.cache_evidence import EvidenceStore, Label, Place, Sums, Verdict
+from gateway.ledger.cache_evidence import CheckedPair, EvidenceStore, Label, Place, Sums, Verdict
 from gateway.ledger.engine import open_engine
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.tables import audit_log, change
@@ -21,7 +21,7 @@ NOW = 1_800_000_000.0
 
 
 def label(name: str, verdict: Verdict = "same", place: Place = PLACE, user: str | None = None) -> Label:
-    return Label(name, NOW, place, verdict, user, asked=f"{name}?", cached="known?")
+    return Label(name, NOW, place, verdict, user, asked=f"{name}?", cached="known?", score=0.97)
 
 
 async def test_what_several_processes_add_is_summed_up_by_place(engine: AsyncEngine) -> None:
@@ -74,7 +74,18 @@ async def test_pairs_are_those_that_were_decided_and_kept(engine: AsyncEngine) -
     unkept = Label("silent", NOW, PLACE, "same")
     await store.add("c", {}, [label("a"), label("b", "different"), label("c", "undecided"), unkept])
 
-    assert await store.pairs() == [("a?", "known?", True), ("b?", "known?", False)]
+    assert await store.pairs() == [
+        CheckedPair("a?", "known?", True, "support_faq", "c", 0.05, 0.97),
+        CheckedPair("b?", "known?", False, "support_faq", "c", 0.05, 0.97),
+    ]
+
+
+async def test_pairs_of_one_tenant_are_told_apart(engine: AsyncEngine) -> None:
+    store = EvidenceStore(engine)
+    await store.add("c", {}, [label("a"), label("b", place=OTHER)])
+
+    assert [pair.asked for pair in await store.pairs("team:b")] == ["b?"]
+    assert await store.pairs("team:c") == []
 
 
 async def test_an_end_users_questions_are_forgotten_and_old_ones_but_not_what_they_showed(engine: AsyncEngine) -> None:
@@ -82,7 +93,7 @@ async def test_an_end_users_questions_are_forgotten_and_old_ones_but_not_what_th
     await store.add("c", {}, [label("a", user="ada"), label("b", user="bob")])
 
     await privacy.erase_user(engine, "ada")
-    assert await store.pairs() == [("b?", "known?", True)]
+    assert [pair.asked for pair in await store.pairs()] == ["b?"]
     await privacy.forget_before(engine, NOW + 1)
 
     assert await store.pairs() == [] and (await store.read())[0][2].same == 2

@@ -26,6 +26,8 @@ from gateway.cache.together import Together
 from gateway.cache.topics import Topics
 from gateway.cache.trust import TrustBook
 from gateway.dispatch.health import Health
+from gateway.dispatch.load import FALLS_IN_S, HELD_S
+from gateway.dispatch.strain import Strain
 from gateway.errors import (
     AddressForbidden,
     BudgetExceeded,
@@ -327,3 +329,26 @@ def test_only_what_is_not_the_callers_doing_and_may_pass_is_answered(error: Gate
 def test_a_rule_that_load_would_tighten_is_refused(rule: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         CacheRule.model_validate(rule)
+
+
+async def test_who_waits_for_another_waits_longer_by_the_level_of_load_and_as_long_as_that_is_held() -> None:
+    world = World()
+    patience = world.cache.adapting.patience_s
+    plain = asked(over=policy())
+    calm = patience(plain, 20.0)
+    world.loaded(0.5)
+    world.now_s += 2 * GOOD_S
+    half = patience(plain, 20.0)
+    world.health.of("e").strain = Strain()
+    world.loaded()
+    world.now_s += 2 * GOOD_S
+    full = patience(plain, 20.0)
+    world.health.of("e").strain = Strain()  # all is well again at once
+
+    held, later = [], world.now_s
+    for after_s in (1.0, HELD_S, HELD_S + FALLS_IN_S / 2, HELD_S + FALLS_IN_S + 1):
+        world.now_s = later + 2 * GOOD_S + after_s
+        held.append(patience(plain, 20.0))
+
+    assert calm == 20 and 35 < half < 45 and full == 60
+    assert held[0] == 60 and 20 < held[2] < 60 and held[3] == 20

@@ -113,3 +113,18 @@ def test_a_text_completion_is_not_a_chat() -> None:
     assert completion("a").partition != chat().partition
     assert completion("a") == completion("a")
     assert len({completion(prompt).exact for prompt in ("a", ["a", "b"], "a\nb", [1], [2], [1, 2])}) == 6
+
+
+def test_a_conversation_goes_on_from_what_was_said_not_from_the_id_it_was_given() -> None:
+    history = [{"type": "message", "role": "user", "content": "x"}]
+    for beyond in ({}, {"tools": [{"type": "web_search"}]}):
+        first, again, other = (
+            identify(parse_responses(msgspec.json.encode({**RESPONSES, **beyond, **more}), before), SCOPE)
+            for more, before in (
+                ({"previous_response_id": "resp_1"}, history),
+                ({"previous_response_id": "resp_2"}, history),
+                ({}, []),
+            )
+        )
+
+        assert first.exact == again.exact != other.exact

@@ -245,7 +245,7 @@ async def test_who_waits_for_a_leader_that_keeps_nothing_asks_for_itself() -> No
     keeping = cache.keeping(leader, query())
     assert keeping is not None
 
-    keeping.feed(b'{"object":"response"}', dialect="responses")
+    keeping.feed(b"{}", dialect="completions")
 
     assert await asyncio.wait_for(waits, 5) is None and follower.flight is None
 

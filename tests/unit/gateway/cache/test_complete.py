@@ -265,7 +265,3 @@ def test_a_native_stream_that_is_cut_anywhere_is_not_kept(data: st.DataObject) -
     raw = b"".join(spoken(anthropic(THOUGHT, TEXT, CALL)))
 
     assert kept([raw[: data.draw(st.integers(0, len(raw) - 2))]], "messages") is None
-
-
-def test_native_responses_are_not_kept() -> None:
-    assert kept_whole({"object": "response", "choices": [CHOICE]}, "responses") is None

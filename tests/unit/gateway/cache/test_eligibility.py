@@ -9,8 +9,9 @@ import pytest
 
 from gateway.cache.canonical import canonical
 from gateway.cache.control import Control
-from gateway.cache.eligibility import VOLATILE_TTL_S, Allowed, Window, allowed
+from gateway.cache.eligibility import VOLATILE_TTL_S, Allowed, Window, allowed, keeps_well
 from gateway.wire.chat_request import ChatRequest, parse_chat
+from gateway.wire.responses_request import parse_responses
 from policies.schema import CacheMode
 from tests.unit.gateway.cache.bodies import QUESTION, of, request
 
@@ -151,3 +152,22 @@ def test_a_text_is_counted_only_where_its_length_does_not_tell() -> None:
     assert window.holds("언어 " * 8)
     assert not Window(15, count).holds("언어 " * 8)
     assert len(counted) == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "web_search"}]},
+        {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+        {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
+        {"prompt": {"id": "pmpt_1"}},
+    ],
+)
+def test_what_a_vendor_does_or_keeps_for_a_response_is_given_to_exact_repeats_and_not_for_long(
+    fields: dict[str, Any],
+) -> None:
+    asked = parse_responses(msgspec.json.encode({"model": "m", "input": QUESTION, **fields}))
+    found = judged(asked)
+
+    assert (found.mode, found.ttl_s) == (CacheMode.EXACT, VOLATILE_TTL_S)
+    assert not keeps_well(asked, canonical(asked))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -64,9 +64,11 @@ class Elsewhere:
     def __init__(self, *told: object) -> None:
         self.told = list(told)
         self.ends: list[tuple[bool, bool]] = []
+        self.left_s = 0.0
 
-    async def follow(self, _tenant: str, _exact: str, _latest_s: float) -> object:
+    async def follow(self, _tenant: str, _exact: str, left_s: Callable[[], float]) -> object:
         await asyncio.sleep(0)
+        self.left_s = left_s()
         found = self.told.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -79,8 +81,8 @@ class Elsewhere:
         return HeldLease(cast(Leases, self), "key:k", "x", b"t", 0.0)
 
 
-def together(elsewhere: Elsewhere | None = None, longest_s: float = 20.0) -> Together:
-    return Together(Flights(longest_s), leases=cast(Leases, elsewhere), asking=an_asking())
+def together(elsewhere: Elsewhere | None = None, longest_s: float = 20.0, patience: Any = None) -> Together:
+    return Together(Flights(longest_s), leases=cast(Leases, elsewhere), asking=an_asking(), patience=patience)
 
 
 async def alike(one: Together, asks: Asked, likeness: float) -> Shared | None:
@@ -285,3 +287,57 @@ async def test_a_request_with_a_time_of_its_own_waits_no_longer() -> None:
     hasty = asked(latest_s=asyncio.get_running_loop().time() + 0.01)
 
     assert await asyncio.wait_for(one.join(hasty), 5) == Word()
+
+
+async def test_load_that_comes_while_one_waits_gives_it_more_time() -> None:
+    patiences, asked_for = iter([20.0, 0.01]), asyncio.Event()  # is the leader late, how long to wait, how long still
+
+    def patience(_asked: Asked, usual_s: float) -> float:
+        if (found := next(patiences, None)) is None:
+            asked_for.set()
+        return found or 3 * usual_s
+
+    one = together(patience=patience)
+    await one.join(leader := asked())
+    joining = asyncio.create_task(one.join(asked()))
+
+    await asyncio.wait_for(asked_for.wait(), 5)
+    leader.land(ANSWER)
+
+    assert await asyncio.wait_for(joining, 5) == Word(ANSWER)
+
+
+async def test_under_load_too_nobody_waits_beyond_its_own_time() -> None:
+    one = together(patience=lambda _asked, _usual_s: 60.0)
+    await one.join(asked())
+    hasty = asked(latest_s=asyncio.get_running_loop().time() + 0.01)
+
+    assert await asyncio.wait_for(one.join(hasty), 5) == Word()
+
+
+@pytest.mark.parametrize(("longest_s", "is_waited_for"), [(20.0, False), (60.0, True)])
+async def test_who_has_asked_for_long_is_still_waited_for_under_load(longest_s: float, is_waited_for: bool) -> None:
+    now = [0.0]
+    flights = Flights(clock=lambda: now[0])
+    one = Together(flights, asking=an_asking(), patience=lambda _asked, _usual_s: longest_s)
+    leader = await begun(one, "x", 1.0)
+    now[0] = 30.0
+
+    joining = [asyncio.create_task(alike(one, asked("y"), 0.95)), asyncio.create_task(one.join(equal := asked()))]
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    assert (equal.flight is None) == is_waited_for and [task.done() for task in joining] == [not is_waited_for] * 2
+    leader.land(ANSWER)
+    await asyncio.gather(*joining)
+
+
+async def test_other_workers_are_waited_for_as_long_and_told_so_by_the_lease() -> None:
+    elsewhere = Elsewhere(lease := Elsewhere().lease())
+    one = together(elsewhere, patience=lambda _asked, _usual_s: 60.0)
+
+    await one.join(asked(looked=TAKEN))
+
+    assert 50 < elsewhere.left_s <= 60 and lease.longest_s() == 60
+    await one.join(asked("y", looked=(own := elsewhere.lease())))
+    assert own.longest_s() == 60

@@ -282,8 +282,7 @@ class Pipeline:
             self._paces.refuse(policy, error)
             raise
         self._paces.spend(policy, order[lease.place].cost_nanousd)
-        if incoming.passed_on:
-            request = replace(request, upstream_headers=incoming.passed_on)
+        request = replace(request, upstream_headers=incoming.passed_on, circle=incoming.caller.key_id)
         try:
             call = Call(
                 request, query, order, needs, lease, policy.fallback, record.attempts, record.at, deadline, effort

@@ -124,15 +124,17 @@ class Engine:
         """Tokens of a text by itself."""
         return len(self._loaded.tokenizer.encode(text))
 
-    def generate(self, prompt: Items[int], sampling: Sampling) -> Generation:
+    def generate(self, prompt: Items[int], sampling: Sampling, circle: str = "") -> Generation:
         """Begin to generate; call it with an event loop running and iterate the result on that loop.
+
+        What prompts of one circle begin with alike is computed once.
 
         Raises on the call, before any work: ContextTooLong, EngineBusy, EngineStopped, ValueError for an empty prompt
         or ids beyond the vocabulary. The iteration raises EngineStopped or EngineFailed. An answer that reaches the
         end of the context finishes with "length".
         """
         self._check(prompt, sampling)
-        sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens)
+        sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle)
         channel = Channel(asyncio.get_running_loop())
         with self._changed:
             if self._worker is None or self._closing:

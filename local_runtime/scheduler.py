@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,13 +13,15 @@ from local_runtime.base import Delta, GenerationError
 from local_runtime.decoding.drafts import Draft
 from local_runtime.decoding.filters import BadLogits
 from local_runtime.decoding.pace import Adaptive, Pace
-from local_runtime.kv.slots import SlotPool
+from local_runtime.kv.pages import PAGE, Held, PagePool
 from local_runtime.models.base import LanguageModel, Segment
-from local_runtime.sequence import NO_SLOT, Sequence
+from local_runtime.sequence import Sequence
 
 PREFILL_CHUNK = 64
 PREFILL_TOKENS_A_STEP = 128
 MOST_GUESSES = 7
+# Pages that are kept for what may come again, unless their number is given: 4,096 positions.
+KEPT_PAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,22 @@ class StepResult:
 
 
 class Scheduler:
-    """Waiting sequences enter free slots in order of arrival; one step is one forward pass over all that run.
+    """Waiting sequences enter in order of arrival while there are pages for them; one step is one forward pass over all
+    that run, at most `most` at once.
 
     Running sequences get one token each step; prompts are computed in chunks beside them, at most
-    `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only. Where the model is
-    invariant, what a sequence seems to repeat is guessed, and as many guesses are checked in a step as `pace` says.
+    `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only. What the beginning of
+    a prompt shares with earlier ones of its circle is not computed again. When pages run out, the sequence that came
+    last gives its own back and waits to be computed anew. Where the model is invariant, what a sequence seems to repeat
+    is guessed, and as many guesses are checked in a step as `pace` says.
     """
 
-    def __init__(self, model: LanguageModel, slots: int, pace: Pace | None = None) -> None:
+    def __init__(self, model: LanguageModel, most: int, pace: Pace | None = None, kept_pages: int = KEPT_PAGES) -> None:
         self._model = model
-        self._slots = SlotPool(slots)
+        self._most = most
+        self.pages = PagePool(model.page_count, kept_pages)
+        # Where company changes the rounding, chunks keep their borders.
+        self._step = PAGE if model.invariant else PREFILL_CHUNK
         self._most_guesses = MOST_GUESSES if model.invariant else 0
         self._pace = pace or Adaptive()
         self.guessed = 0
@@ -80,6 +87,7 @@ class Scheduler:
                 results.append(self._advance(sequence, segment, draft, rows))
             else:
                 sequence.computed += len(segment.tokens)
+                self._publish(sequence)
         return [result for result in results if result is not None]
 
     def abandon(self) -> list[Sequence]:
@@ -97,15 +105,52 @@ class Scheduler:
             self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
 
     def _admit(self) -> None:
-        while self.waiting and self._slots.can_acquire():
+        """Let sequences in, the first ones first; one waits while another computes what both begin with."""
+        left: deque[Sequence] = deque()
+        while self.waiting and len(self.running) < self._most:
             sequence = self.waiting.popleft()
-            sequence.slot = self._slots.acquire()
+            if self._is_being_computed(sequence):
+                left.append(sequence)
+                continue
+            held = self.pages.open(sequence.tokens(0, sequence.length), sequence.circle, self._step)
+            if not self.pages.grow(held, sequence.length):
+                self.pages.close(held)
+                left.append(sequence)
+                break
+            sequence.held, sequence.computed = held, held.found
             self.running.append(sequence)
+        self.waiting.extendleft(reversed(left))
+
+    def _is_being_computed(self, sequence: Sequence) -> bool:
+        """Whether waiting for a running prompt spares a chunk or more."""
+        for other in self.running:
+            if other.prefilling and other.circle == sequence.circle:
+                most = min(other.length, sequence.length - 1)
+                pairs = zip(sequence.tokens(0, most), other.tokens(0, most), strict=True)
+                alike = next((i for i, (one, two) in enumerate(pairs) if one != two), most)
+                if alike - other.computed >= PREFILL_CHUNK:
+                    return True
+        return False
 
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self._slots.release(sequence.slot)
-        sequence.slot = NO_SLOT
+        self._give_back(sequence)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        if sequence.held is not None:
+            self.pages.close(sequence.held)
+        sequence.held, sequence.computed = None, 0
+
+    def _grown(self, sequence: Sequence, positions: int) -> Held | None:
+        """The sequence's pages, enough of them; others wait for it where there are not. None: it waits itself."""
+        held = sequence.held
+        while held is not None and not self.pages.grow(held, positions):
+            last = self.running.pop()
+            self._give_back(last)
+            self.waiting.appendleft(last)
+            if last is sequence:
+                return None
+        return held
 
     def _batch(self) -> list[tuple[Sequence, Segment, Draft | None]]:
         """One segment for every decoding sequence, and prompt chunks, oldest first, within the step's budget."""
@@ -113,14 +158,20 @@ class Scheduler:
         budget = PREFILL_TOKENS_A_STEP
         calm = not any(sequence.prefilling for sequence in self.running)
         rows = len(self.running)
-        for sequence in self.running:
-            if sequence.prefilling and budget < PREFILL_CHUNK:
+        for sequence in list(self.running):
+            if sequence.held is None or (sequence.prefilling and budget < PREFILL_CHUNK):
                 continue
             draft = self._draft(sequence, rows) if calm else None
-            segment = _segment(sequence, draft.tokens if draft else ())
-            rows += len(draft.tokens) if draft else 0
-            budget -= len(segment.tokens) if sequence.prefilling else 0
-            batch.append((sequence, segment, draft))
+            guesses = draft.tokens if draft else ()
+            tokens = [*sequence.next_tokens(PREFILL_CHUNK), *guesses]
+            end = sequence.computed + len(tokens)
+            held = self._grown(sequence, end)
+            if held is None:
+                break
+            wanted = len(guesses) + 1 if end - len(guesses) == sequence.length else 0
+            rows += len(guesses)
+            budget -= len(tokens) if sequence.prefilling else 0
+            batch.append((sequence, Segment(held.table, sequence.computed, tokens, wanted), draft))
         return batch
 
     def _draft(self, sequence: Sequence, rows: int) -> Draft | None:
@@ -148,12 +199,12 @@ class Scheduler:
             sequence.lookup.outcomes.add(draft.kind, right, len(guesses))
             self.guessed += len(guesses)
             self.guessed_right += right
+        self._publish(sequence)
         if sequence.finished:
             self._leave(sequence)
         return None if delta is None else StepResult(sequence, delta)
 
-
-def _segment(sequence: Sequence, guesses: Items[int]) -> Segment:
-    tokens = [*sequence.next_tokens(PREFILL_CHUNK), *guesses]
-    last = sequence.computed + len(tokens) >= len(sequence.history.prompt)
-    return Segment(sequence.slot, sequence.computed, tokens, logits=len(guesses) + 1 if last else 0)
+    def _publish(self, sequence: Sequence) -> None:
+        """Let others find what has been computed."""
+        if sequence.held is not None and sequence.computed - sequence.held.found >= PAGE:
+            self.pages.publish(sequence.held, sequence.tokens(0, sequence.computed), sequence.computed)

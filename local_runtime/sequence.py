@@ -13,15 +13,14 @@ from local_runtime.decoding import filters
 from local_runtime.decoding.base import DecodingStrategy, History, Row
 from local_runtime.decoding.drafts import PromptLookup
 from local_runtime.decoding.sampling import strategy_for
+from local_runtime.kv.pages import Held
 from local_runtime.text.detokenise import Released, TextStream
 from local_runtime.text.tokenizer import Tokenizer
-
-NO_SLOT = -1
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """`computed` tokens have keys and values in `slot`; `limit` new tokens may come at most.
+    """`computed` tokens have keys and values in `held`; `limit` new tokens may come at most. `circle` shares pages.
 
     `cancelled` may be set from any thread; the next step drops the sequence.
     """
@@ -33,7 +32,8 @@ class Sequence:
     limit: int
     stream: TextStream
     lookup: PromptLookup
-    slot: int = NO_SLOT
+    circle: str = ""
+    held: Held | None = None
     computed: int = 0
     cancelled: bool = False
     finished: bool = False
@@ -45,19 +45,25 @@ class Sequence:
 
     @property
     def prefilling(self) -> bool:
-        """Whether prompt tokens are still to be computed."""
-        return self.computed < len(self.history.prompt)
+        """Whether more than the last generated token is to be computed: a prompt, or all of it anew."""
+        return self.computed < self.length - 1 or not self.history.generated
+
+    def tokens(self, first: int, end: int) -> Items[int]:
+        """Prompt and generated tokens at positions first .. end - 1."""
+        prompt, generated = self.history.prompt, self.history.generated
+        count = len(prompt)
+        if end <= count:
+            return prompt[first:end]
+        return [*prompt[first:], *generated[max(0, first - count) : end - count]]
 
     def next_tokens(self, chunk: int) -> Items[int]:
-        """What to compute next: the prompt up to the next multiple of `chunk`, or the last generated token.
+        """What to compute next: up to the next multiple of `chunk`, at most what there is.
 
-        Chunk borders depend on the prompt alone, so that a sequence is computed alike whatever else is running.
+        Chunk borders depend on the tokens alone, so that a sequence is computed alike whatever else is running.
         """
-        prompt = self.history.prompt
-        if self.computed >= len(prompt):
+        if not self.prefilling:
             return self.history.generated[-1:]
-        end = (self.computed // chunk + 1) * chunk
-        return prompt[self.computed : end]
+        return self.tokens(self.computed, min((self.computed // chunk + 1) * chunk, self.length))
 
     @property
     def room(self) -> int:
@@ -107,7 +113,9 @@ class Sequence:
         return TokenLogprob(spelled.decode("utf-8", "replace"), spelled, logprob, top)
 
 
-def new_sequence(prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, context_tokens: int) -> Sequence:
+def new_sequence(
+    prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, context_tokens: int, circle: str = ""
+) -> Sequence:
     """A sequence that ends at the context's end at the latest; `prompt` must be shorter than the context."""
     room = context_tokens - len(prompt)
     history = History(tuple(prompt))
@@ -119,6 +127,7 @@ def new_sequence(prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, c
         limit=min(sampling.max_tokens or room, room),
         stream=TextStream(sampling.stop, drop_first_space=tokenizer.drops_first_space),
         lookup=PromptLookup(history),
+        circle=circle,
     )
 
 

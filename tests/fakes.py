@@ -119,14 +119,16 @@ class ScriptedEngine:
         self.pieces = pieces
         self.prompts: list[Any] = []
         self.samplings: list[Sampling] = []
+        self.circles: list[str] = []
         self.closed = 0
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         self.prompts.append(messages)
         return [1, 2, 3]
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    def generate(self, prompt: Sequence[int], sampling: Sampling, circle: str = "") -> AsyncIterator[Delta]:
         self.samplings.append(sampling)
+        self.circles.append(circle)
         if len(self.pieces) == 0:
             raise ContextTooLong(len(prompt), 2)
         return self._deltas()

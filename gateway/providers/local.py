@@ -74,7 +74,7 @@ class LocalProvider:
             raise InvalidRequest(f"{error}.", param=str(error).split()[0].strip("'")) from error
         try:
             prompt = await self._encode(engine, request)
-            choices = [engine.generate(prompt, sampling) for sampling in samplings]
+            choices = [engine.generate(prompt, sampling, request.circle) for sampling in samplings]
         except (ValueError, runtime.GenerationError) as error:
             raise _mapped(error) from error
         writer = ChatWriter(target.card.id, len(prompt))

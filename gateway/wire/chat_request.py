@@ -101,7 +101,8 @@ class ChatRequest:
     `original` is what an endpoint that speaks the client's own dialect is sent instead. `upstream_headers` travel on
     (trace context only). `cap_tokens` is a bound on output that a hard budget sets beside the caller's own.
     `native_only` says what only an endpoint of the client's own dialect can be told; others refuse with it. `written`
-    is how many answers are written where the envelope's `n` does not say.
+    is how many answers are written where the envelope's `n` does not say. Requests of one `circle` may share what a
+    model in this process has computed of their beginnings.
     """
 
     envelope: ChatEnvelope
@@ -111,6 +112,7 @@ class ChatRequest:
     cap_tokens: int | None = None
     native_only: str | None = None
     written: int | None = None
+    circle: str = ""
 
     @property
     def choices(self) -> int:

@@ -1,47 +1,52 @@
-"""Keys and values of past tokens, one contiguous stretch a slot. Knows no attention."""
+"""Keys and values of past tokens in pages. Knows no attention."""
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
 import torch
 
 from local_runtime.base import GenerationError
+from local_runtime.kv.pages import PAGE
 
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Sizes of a store: how many layers, slots, key-value heads, elements a head, tokens a slot."""
+    """Sizes of a store: how many layers, pages of 16 positions, key-value heads, elements a head."""
 
     layers: int
-    slots: int
+    pages: int
     kv_heads: int
     head_dim: int
-    tokens: int
 
 
-class SlotCache:
-    """Preallocated [slots, keys|values, kv_heads, tokens, head_dim] a layer; pages are touched as sequences grow."""
+class PagedCache:
+    """Preallocated [pages, 16, keys|values, kv_heads, head_dim] a layer; memory is taken as pages are written."""
 
     def __init__(self, shape: CacheShape, dtype: torch.dtype) -> None:
         self.shape = shape
-        size = (shape.slots, 2, shape.kv_heads, shape.tokens, shape.head_dim)
+        size = (shape.pages, PAGE, 2, shape.kv_heads, shape.head_dim)
         try:
             self._layers = [torch.empty(size, dtype=dtype) for _ in range(shape.layers)]
         except RuntimeError as error:
             raise GenerationError(
-                f"no memory for the keys and values of {shape.slots} sequences of {shape.tokens} tokens: "
-                "lower max_batch or context_tokens"
+                f"no memory for the keys and values of {shape.pages * PAGE} tokens: lower max_batch or context_tokens"
             ) from error
 
-    def write(self, layer: int, slot: int, start: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Store `keys` and `values` [tokens, kv_heads, head_dim] at positions from `start`."""
-        end = start + keys.shape[0]
-        stored = self._layers[layer][slot]
-        stored[0, :, start:end].copy_(keys.transpose(0, 1))
-        stored[1, :, start:end].copy_(values.transpose(0, 1))
+    def places(self, pages: array[int], first: int, end: int) -> torch.Tensor:
+        """Where positions first .. end - 1 lie: int64 [positions], for `write` and `read` of every layer."""
+        held = torch.tensor(pages[first // PAGE : -(-end // PAGE)], dtype=torch.int64)
+        all_places = (held.unsqueeze(1) * PAGE + torch.arange(PAGE)).flatten()
+        skipped = first % PAGE
+        return all_places[skipped : skipped + end - first]
 
-    def read(self, layer: int, slot: int, first: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of positions first .. end - 1, views [kv_heads, tokens, head_dim]."""
-        stored = self._layers[layer][slot]
-        return stored[0, :, first:end], stored[1, :, first:end]
+    def write(self, layer: int, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Store `keys` and `values` [tokens, kv_heads, head_dim]."""
+        flat = self._layers[layer].flatten(0, 1)
+        flat[places] = torch.stack([keys, values], dim=1)
+
+    def read(self, layer: int, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values, [kv_heads, tokens, head_dim] each."""
+        found = self._layers[layer].flatten(0, 1)[places]
+        return found[:, 0].transpose(0, 1), found[:, 1].transpose(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,11 +17,12 @@ Logits = npt.NDArray[np.float32]
 class Segment:
     """Consecutive tokens of one sequence: a prompt chunk, one decode token, or a draft to verify.
 
-    `slot` is where the sequence's keys and values live, `start` the position of `tokens[0]`; positions before it must
-    have been computed. `logits` is for how many of the last tokens the caller wants logits.
+    `pages` hold the sequence's keys and values, 16 positions each, in order (an array of C ints); `start` is the
+    position of `tokens[0]`; positions before it must have been computed. `logits` is for how many of the last tokens
+    the caller wants logits.
     """
 
-    slot: int
+    pages: array[int]
     start: int
     tokens: Sequence[int]
     logits: int = 0
@@ -30,10 +32,12 @@ class LanguageModel(Protocol):
     """A model with its key-value store; called from one thread at a time.
 
     `invariant`: a sequence's rows are the same bit for bit whatever else a pass computes, and however it is cut.
+    `page_count`: how many pages of keys and values there are.
     """
 
     vocab_size: int
     invariant: bool
+    page_count: int
 
     def forward(self, segments: Sequence[Segment]) -> Logits:
         """Compute all segments in one pass and remember their keys and values.

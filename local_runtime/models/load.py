@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.base import WeightsNotFound
-from local_runtime.kernels.abi import Q4, Q8
+from local_runtime.kernels.abi import PAGE, Q4, Q8
 from local_runtime.kernels.library import Kernels, kernels, why_not
 from local_runtime.models.base import LanguageModel
 from local_runtime.models.gguf_file import GgufFile
@@ -26,6 +26,7 @@ from local_runtime.text.hf_tokenizer import read_json, template_from_folder, tok
 from local_runtime.text.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT_TOKENS = 8192
+KEYS_AND_VALUES_BYTES = 2**30
 # What the native kernels round weights to that a file holds as floating-point numbers.
 NATIVE = {"auto": Q8, "int8": Q8, "int4": Q4}
 TORCH = ("float32", "bfloat16")
@@ -33,7 +34,8 @@ TORCH = ("float32", "bfloat16")
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """`slots` sequences at once of `context_tokens` each (None: the model's, at most 8192).
+    """`slots` sequences at once of `context_tokens` each (None: the model's, at most 8192). Their keys and values may
+    take a gibibyte, or as much as one sequence of that length needs.
 
     `dtype` auto: native kernels where they can compute the model, quantised weights as they are in the file, others in
     8 bits; else torch. int8 and int4: native, for weights in floating point. float32 and bfloat16: torch.
@@ -83,7 +85,7 @@ def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
             from local_runtime.models.torch_model import torch_model
 
             with GgufSource(path) as source:
-                model = torch_model(spec, GGUF, source, options.dtype, options.slots, tokens)
+                model = torch_model(spec, GGUF, source, options.dtype, _pages(spec, options, tokens))
     template = _template(metadata.string("tokenizer.chat_template", ""), tokenizer)
     return LoadedModel(path.stem, model, tokenizer, template, tokens)
 
@@ -103,7 +105,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
         if use := _native(spec, options):
             model = _filled(use, spec, HUGGING_FACE, FloatNumbers(source), options, tokens)
         else:
-            model = torch_model(spec, HUGGING_FACE, source, options.dtype, options.slots, tokens)
+            model = torch_model(spec, HUGGING_FACE, source, options.dtype, _pages(spec, options, tokens))
     template = _template(template_from_folder(folder), tokenizer)
     return LoadedModel(folder.resolve().name, model, tokenizer, template, tokens)
 
@@ -131,11 +133,17 @@ def _native(spec: ModelSpec, options: LoadOptions) -> Kernels | None:
 def _filled(
     use: Kernels, spec: ModelSpec, names: TensorNames, source: NumberSource, options: LoadOptions, tokens: int
 ) -> LanguageModel:
-    from local_runtime.models.native import NativeModel, NativeShape
+    from local_runtime.models.native import NativeModel
 
     weights = load_native(use, spec, names, source, NATIVE[options.dtype])
-    shape = NativeShape(options.slots, tokens, fine=options.activation_bits == 16)
-    return NativeModel(use, spec, weights, shape)
+    return NativeModel(use, spec, weights, _pages(spec, options, tokens), fine=options.activation_bits == 16)
+
+
+def _pages(spec: ModelSpec, options: LoadOptions, tokens: int) -> int:
+    """So that every sequence may fill its context, as long as that is no more than a gibibyte."""
+    each = -(-tokens // PAGE)
+    page_bytes = PAGE * len(spec.layers) * 2 * spec.kv_heads * spec.head_dim * (4 if options.dtype == "float32" else 2)
+    return min(options.slots * each, max(each, KEYS_AND_VALUES_BYTES // page_bytes))
 
 
 def _template(source: str | None, tokenizer: Tokenizer) -> ChatTemplate | None:

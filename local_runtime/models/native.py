@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -27,35 +26,24 @@ from local_runtime.models.spec import ModelSpec
 MOST_ROWS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class NativeShape:
-    """`slots` sequences of `context_tokens` each; `fine`: activations of 16 bits, else 8."""
-
-    slots: int
-    context_tokens: int
-    fine: bool = True
-
-
 class NativeModel:
-    """A LanguageModel. Memory for keys and values is taken as sequences grow."""
+    """A LanguageModel. `pages` of keys and values are reserved; memory is taken as they are written."""
 
-    def __init__(self, kernels: Kernels, spec: ModelSpec, weights: NativeWeights, shape: NativeShape) -> None:
-        slots, context_tokens = shape.slots, shape.context_tokens
+    def __init__(
+        self, kernels: Kernels, spec: ModelSpec, weights: NativeWeights, pages: int, *, fine: bool = True
+    ) -> None:
         self.spec = spec
         self.vocab_size = spec.vocab_size
         self.invariant = True
-        self.context_tokens = context_tokens
+        self.page_count = pages
         self._weights = weights
         self._library = kernels.library
-        pages = -(-context_tokens // abi.PAGE)
-        self._tables = np.arange(slots * pages, dtype=np.int32).reshape(slots, pages)
         self._layers = np.arange(len(spec.layers), dtype=np.int32)
-        model = _model(spec, weights, shape.fine)
-        self._context = self._library.fp_open(kernels.level, ctypes.byref(model), slots * pages, MOST_ROWS)
+        model = _model(spec, weights, fine)
+        self._context = self._library.fp_open(kernels.level, ctypes.byref(model), pages, MOST_ROWS)
         if not self._context:
             raise GenerationError(
-                f"no memory for the keys and values of {slots} sequences of {context_tokens} tokens: "
-                "lower max_batch or context_tokens"
+                f"no memory for the keys and values of {pages * abi.PAGE} tokens: lower max_batch or context_tokens"
             )
         self._governor = Governor(1)
         weakref.finalize(self, _close, self._library, self._context, weights)
@@ -67,7 +55,7 @@ class NativeModel:
         self._governor = Governor(threads)
 
     def forward(self, segments: Sequence[Segment]) -> Logits:
-        """See LanguageModel.forward; ValueError for a segment that does not fit its slot."""
+        """See LanguageModel.forward; ValueError for a segment that does not fit its pages."""
         logits = np.empty((sum(segment.logits for segment in segments), self.vocab_size), dtype=np.float32)
         done = 0
         for part in _passes(segments, MOST_ROWS):
@@ -80,11 +68,10 @@ class NativeModel:
         tokens: list[int] = []
         wanted: list[int] = []
         for one, segment in zip(listed, segments, strict=True):
-            table = self._tables[segment.slot]
-            rows = len(segment.tokens)
-            if not 0 <= segment.start <= self.context_tokens - rows:
-                raise ValueError(f"{rows} tokens from {segment.start} do not fit {self.context_tokens} positions")
-            one.pages, one.start, one.rows = table.ctypes.data, segment.start, rows
+            rows, room = len(segment.tokens), len(segment.pages) * abi.PAGE
+            if not 0 <= segment.start <= room - rows:
+                raise ValueError(f"{rows} tokens from {segment.start} do not fit {room} positions")
+            one.pages, one.start, one.rows = segment.pages.buffer_info()[0], segment.start, rows
             tokens += segment.tokens
             wanted += range(len(tokens) - segment.logits, len(tokens))
         ids, rows_wanted = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
@@ -112,7 +99,7 @@ def _passes(segments: Sequence[Segment], most: int) -> list[list[Segment]]:
                 room = most
             take = min(room, count - at)
             logits = min(take, max(0, segment.logits - (count - at - take)))
-            passes[-1].append(Segment(segment.slot, segment.start + at, segment.tokens[at : at + take], logits))
+            passes[-1].append(Segment(segment.pages, segment.start + at, segment.tokens[at : at + take], logits))
             at, room = at + take, room - take
     return passes
 

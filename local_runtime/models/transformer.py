@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from local_runtime.kv.cache import SlotCache
+from local_runtime.kv.cache import PagedCache
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.rope import frequencies
 from local_runtime.models.spec import ModelSpec
@@ -19,33 +19,31 @@ REFINED = 64
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A segment's place in the flat batch: rows a..b, its slot, and what its tokens may see.
+    """A segment's place in the flat batch: rows a..b from position `start`, where their keys and values go, and what
+    its tokens may see.
 
-    `masks` holds for every attention window of the model the first visible position and an additive mask
+    `seen` holds for every attention window of the model where visible keys and values lie and an additive mask
     [rows * group, visible], None where a single row sees all.
     """
 
     a: int
     b: int
-    slot: int
     start: int
-    masks: dict[int | None, tuple[int, torch.Tensor | None]]
-
-    @property
-    def end(self) -> int:
-        return self.start + self.b - self.a
+    places: torch.Tensor
+    seen: dict[int | None, tuple[torch.Tensor, torch.Tensor | None]]
 
 
 class Transformer:
     """Weights, key-value store and the forward pass. Linear maps run over all rows at once, attention per sequence,
     so that sequences of any lengths mix without padding and a row never depends on its neighbours."""
 
-    def __init__(self, spec: ModelSpec, weights: ModelWeights, cache: SlotCache) -> None:
+    def __init__(self, spec: ModelSpec, weights: ModelWeights, cache: PagedCache) -> None:
         self.spec = spec
         self.weights = weights
         self.cache = cache
         self.vocab_size = spec.vocab_size
         self.invariant = False
+        self.page_count = cache.shape.pages
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
         self._frequencies = torch.from_numpy(frequencies(spec.rope, spec.head_dim))
@@ -61,7 +59,7 @@ class Transformer:
         """See LanguageModel.forward."""
         spans = self._spans(segments)
         tokens = torch.tensor([token for segment in segments for token in segment.tokens])
-        positions = torch.cat([torch.arange(span.start, span.end) for span in spans])
+        positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
         turns = _rotations(positions, self._frequencies)
         hidden = self.weights.embed[tokens].float()
         for i, layer in enumerate(self.weights.layers):
@@ -104,7 +102,7 @@ class Transformer:
         window = spec.layers[i].window
         seen = []
         for span in spans:
-            self.cache.write(i, span.slot, span.start, keys[span.a : span.b], values[span.a : span.b])
+            self.cache.write(i, span.places, keys[span.a : span.b], values[span.a : span.b])
             seen.append(self._attend(i, span, window, queries[span.a : span.b]))
         mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
         return functional.linear(mixed, layer.out, layer.out_bias)
@@ -117,8 +115,8 @@ class Transformer:
 
         The query heads that share a key-value head are laid out as further rows of it: no key is ever repeated.
         """
-        first, mask = span.masks[window]
-        keys, values = self.cache.read(i, span.slot, first, span.end)
+        places, mask = span.seen[window]
+        keys, values = self.cache.read(i, places)
         rows, spec = len(queries), self.spec
         folded = queries.reshape(rows, spec.kv_heads, self._group, spec.head_dim).permute(1, 2, 0, 3)
         folded = folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
@@ -135,8 +133,13 @@ class Transformer:
         spans, a = [], 0
         for segment in segments:
             b = a + len(segment.tokens)
-            masks = {window: self._mask(segment.start, b - a, window) for window in self._windows}
-            spans.append(_Span(a, b, segment.slot, segment.start, masks))
+            end = segment.start + b - a
+            seen = {}
+            for window in self._windows:
+                first, mask = self._mask(segment.start, b - a, window)
+                seen[window] = (self.cache.places(segment.pages, first, end), mask)
+            places = self.cache.places(segment.pages, segment.start, end)
+            spans.append(_Span(a, b, segment.start, places, seen))
             a = b
         return spans
 

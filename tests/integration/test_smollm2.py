@@ -20,12 +20,12 @@ from local_runtime.base import ContextTooLong, Delta, Sampling
 from local_runtime.bundled import BUNDLED, bundled_path
 from local_runtime.engine import Engine
 from local_runtime.kernels.library import kernels
-from local_runtime.models.base import Segment
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_source import GgufSource
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.metadata import Metadata
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
+from tests.unit.local_runtime.tiny import segment
 
 pytestmark = [
     pytest.mark.skipif(
@@ -163,7 +163,7 @@ def test_native_probabilities_are_those_of_float32(engine: Engine) -> None:
     log_p = {}
     for dtype, bits in (("float32", 16), ("auto", 16), ("auto", 8)):
         model = load_model(bundled_path("smollm2"), LoadOptions(dtype, 1, 256, bits)).model
-        logits = torch.from_numpy(model.forward([Segment(0, 0, ids, len(ids))]))
+        logits = torch.from_numpy(model.forward([segment(0, 0, ids, len(ids))]))
         log_p[dtype, bits] = logits.log_softmax(dim=-1)
 
     want = log_p["float32", 16]
@@ -189,7 +189,7 @@ async def test_greedy_text_equals_hugging_face_in_float32(
 def test_logits_equal_hugging_face_in_float32(engine: Engine, reference_model: Any) -> None:
     prompt = engine.encode_chat(STORY)
     model = load_model(bundled_path("smollm2"), LoadOptions("float32", 1, 128)).model
-    got = torch.from_numpy(model.forward([Segment(0, 0, prompt, 5)]))
+    got = torch.from_numpy(model.forward([segment(0, 0, prompt, 5)]))
     with torch.inference_mode():
         want = reference_model(torch.tensor([prompt])).logits[0, -5:]
     assert (got - want).abs().max() < 1e-3

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from local_runtime.kv.pages import PAGE
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.load import LoadedModel
 from local_runtime.text.chat_template import ChatTemplate
@@ -28,6 +29,7 @@ class ScriptedModel:
     """Says `answer(all tokens so far)` next. With `paced`, every step waits until the test lets one go."""
 
     vocab_size = 258
+    page_count = 10_000
 
     def __init__(self, answer: Answer, *, paced: bool = False, invariant: bool = False) -> None:
         self.answer = answer
@@ -35,7 +37,7 @@ class ScriptedModel:
         self.calls: list[list[Segment]] = []
         self.entered = threading.Semaphore(0)
         self._paces = threading.Semaphore(0) if paced else None
-        self._seen: dict[int, list[int]] = {}
+        self._seen: dict[int, int] = {}  # the token at each place
 
     def use_threads(self, threads: int) -> None:
         self.threads = threads
@@ -53,9 +55,11 @@ class ScriptedModel:
         return np.array([row for segment in segments for row in self._rows(segment)], dtype=np.float32)
 
     def _rows(self, segment: Segment) -> list[np.ndarray]:
-        seen = self._seen.get(segment.slot, [])[: segment.start]
-        assert len(seen) == segment.start, "positions before a segment must have been computed"
-        self._seen[segment.slot] = seen = [*seen, *segment.tokens]
+        end = segment.start + len(segment.tokens)
+        places = [segment.pages[at // PAGE] * PAGE + at % PAGE for at in range(end)]
+        self._seen.update(zip(places[segment.start :], segment.tokens, strict=True))
+        assert all(place in self._seen for place in places), "positions before a segment must have been computed"
+        seen = [self._seen[place] for place in places]
         rows = []
         for end in range(len(seen) - segment.logits + 1, len(seen) + 1):
             row = np.zeros(self.vocab_size, dtype=np.float32)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from local_runtime.base import BadWeights, GenerationError, UnsupportedModel, WeightsNotFound
+from local_runtime.base import BadWeights, UnsupportedModel, WeightsNotFound
 from local_runtime.bundled import BUNDLED, BundledModel, bundled_path
 from local_runtime.models.hf_config import spec_from_config
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.metadata import Metadata
 from local_runtime.models.safetensors_source import SafetensorsSource
 from local_runtime.models.spec import LinearScaling
+from local_runtime.text.hf_tokenizer import read_json
 from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer
 
 LLAMA = {
@@ -101,9 +102,17 @@ def test_the_context_can_be_lowered_but_not_raised_above_the_model_s(folder: Pat
         load_model(folder, LoadOptions("int3", 1))
 
 
-def test_keys_and_values_that_do_not_fit_in_memory_are_a_clear_error(folder: Path) -> None:
-    with pytest.raises(GenerationError, match="max_batch"):
-        load_model(folder, LoadOptions("float32", 2**42))
+def test_keys_and_values_take_a_gibibyte_at_most_or_what_one_context_needs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = load_model(folder, LoadOptions("float32", 2**42)).model.page_count
+    monkeypatch.setattr("local_runtime.models.load.KEYS_AND_VALUES_BYTES", 1)
+    least = load_model(folder, LoadOptions("float32", 2**42)).model.page_count
+
+    spec = spec_from_config(read_json(folder / "config.json"))
+    page_bytes = 16 * len(spec.layers) * 2 * spec.kv_heads * spec.head_dim * 4
+    assert 0.99 * 2**30 < many * page_bytes <= 2**30
+    assert least == spec.context_tokens / 16
 
 
 def test_a_folder_without_config_or_weights_says_what_is_missing(folder: Path) -> None:

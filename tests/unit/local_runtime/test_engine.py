@@ -136,7 +136,7 @@ async def test_a_cancelled_task_gives_its_work_up_too(paced: tuple[Engine, Scrip
     staying = engine.generate(PROMPT, GREEDY)
     model.let_go(2)
     await anext(staying)
-    assert [segment.slot for segment in model.calls[-1]] == [0]
+    assert len(model.calls[-1]) == 1
 
 
 async def test_a_forgotten_iterator_gives_its_work_up_too(paced: tuple[Engine, ScriptedModel]) -> None:

@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runtime.base import BadWeights, GenerationError, UnsupportedModel
-from local_runtime.models.base import Segment
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_source import GgufSource
 from local_runtime.models.load import LoadOptions, load_model
-from tests.unit.local_runtime.tiny import save_tiny
+from tests.unit.local_runtime.tiny import save_tiny, segment
 from tests.unit.local_runtime.tiny_gguf import write_gguf
 
 FLOAT32 = LoadOptions(dtype="float32", slots=1)
@@ -38,7 +37,7 @@ def test_a_gguf_model_equals_the_hugging_face_model_that_it_was_made_from(name: 
     reference = save_tiny(name, tmp_path)
     write_gguf(reference, tmp_path / "tiny.gguf")
     ids = list(range(1, 30))
-    got = load_model(tmp_path / "tiny.gguf", FLOAT32).model.forward([Segment(0, 0, ids, len(ids))])
+    got = load_model(tmp_path / "tiny.gguf", FLOAT32).model.forward([segment(0, 0, ids, len(ids))])
     with torch.inference_mode():
         want = reference(torch.tensor([ids])).logits[0].numpy()
     assert np.abs(got - want).max() < 1e-4

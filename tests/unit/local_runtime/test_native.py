@@ -22,7 +22,7 @@ from local_runtime.models.base import Logits, Segment
 from local_runtime.models.hf_config import spec_from_config
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.names import HUGGING_FACE
-from local_runtime.models.native import NativeModel, NativeShape
+from local_runtime.models.native import NativeModel
 from local_runtime.models.native_weights import load_native
 from local_runtime.models.numbers import FloatNumbers
 from local_runtime.models.safetensors_source import SafetensorsSource
@@ -32,7 +32,7 @@ from local_runtime.sequence import new_sequence
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
 from local_runtime.text.hf_tokenizer import read_json
 from local_runtime.text.tokenizer import Tokenizer
-from tests.unit.local_runtime.tiny import WIDE, byte_tokenizer, save_tiny, save_tokenizer
+from tests.unit.local_runtime.tiny import WIDE, byte_tokenizer, save_tiny, save_tokenizer, segment
 from tests.unit.local_runtime.tiny_gguf import write_gguf
 
 needs_kernels = pytest.mark.skipif(kernels() is None, reason="no native kernels: not built, or no AVX2")
@@ -55,13 +55,13 @@ def representable(model: Any) -> Any:
     return model
 
 
-def native(folder: Path, *, form: int = Q8, level: int = 3, fine: bool = True, slots: int = 4) -> NativeModel:
+def native(folder: Path, *, form: int = Q8, level: int = 3, fine: bool = True, pages: int = 80) -> NativeModel:
     use = kernels(level)
     assert use is not None
     spec = spec_from_config(read_json(folder / "config.json"))
     with SafetensorsSource(folder) as source:
         weights = load_native(use, spec, HUGGING_FACE, FloatNumbers(source), form)
-    return NativeModel(use, spec, weights, NativeShape(slots, min(TOKENS, spec.context_tokens), fine))
+    return NativeModel(use, spec, weights, pages, fine=fine)
 
 
 @pytest.fixture(scope="module", params=list(WIDE))
@@ -86,7 +86,7 @@ def off(got: Logits, want: Logits) -> float:
 
 
 def whole(model: NativeModel, ids: list[int], slot: int = 0) -> Logits:
-    return model.forward([Segment(slot, 0, ids, len(ids))])
+    return model.forward([segment(slot, 0, ids, len(ids))])
 
 
 @needs_kernels
@@ -109,9 +109,9 @@ def test_steps_and_chunks_and_company_change_no_bit(pair: tuple[Any, Path]) -> N
     ids, others = tokens(90, seed=1), tokens(70, seed=2)
     want, want_others = whole(model, ids), whole(model, others, slot=1)
 
-    steps = [model.forward([Segment(2, at, ids[at : at + 1], 1)]) for at in range(len(ids))]
-    model.forward([Segment(3, 0, others[:37], 0), Segment(0, 0, ids[:5], 0)])
-    mixed = model.forward([Segment(0, 5, ids[5:], len(ids) - 5), Segment(3, 37, others[37:], 33)])
+    steps = [model.forward([segment(2, at, ids[at : at + 1], 1)]) for at in range(len(ids))]
+    model.forward([segment(3, 0, others[:37], 0), segment(0, 0, ids[:5], 0)])
+    mixed = model.forward([segment(0, 5, ids[5:], len(ids) - 5), segment(3, 37, others[37:], 33)])
 
     assert np.array_equal(np.concatenate(steps), want)
     assert np.array_equal(mixed, np.concatenate([want[5:], want_others[37:]]))
@@ -140,7 +140,7 @@ def test_any_way_of_cutting_a_prompt_gives_the_same_bits(folder: Path, data: st.
     want = whole(model, ids)
     cuts = sorted({0, len(ids), *data.draw(st.lists(st.integers(1, len(ids) - 1), max_size=6))})
 
-    parts = [model.forward([Segment(1, a, ids[a:b], b - a)]) for a, b in pairwise(cuts)]
+    parts = [model.forward([segment(1, a, ids[a:b], b - a)]) for a, b in pairwise(cuts)]
 
     assert np.array_equal(np.concatenate(parts), want)
 
@@ -173,40 +173,40 @@ def test_more_rows_than_a_pass_takes_are_computed_in_several(folder: Path) -> No
     model = native(folder)
     ids = [tokens(200, seed=seed) for seed in range(3)]
 
-    together = model.forward([Segment(slot, 0, one, 150) for slot, one in enumerate(ids)])
+    together = model.forward([segment(slot, 0, one, 150) for slot, one in enumerate(ids)])
 
     alone = native(folder)
-    want = [alone.forward([Segment(0, 0, one[:120], 0), Segment(0, 120, one[120:], 80)]) for one in ids]
+    want = [alone.forward([segment(0, 0, one[:120], 0), segment(0, 120, one[120:], 80)]) for one in ids]
     rows = together.reshape(3, 150, -1)
     assert all(np.array_equal(row[-80:], one) for row, one in zip(rows, want, strict=True))
 
 
 @needs_kernels
 def test_what_a_slot_held_before_does_not_matter(folder: Path) -> None:
-    model = native(folder, slots=1)
+    model = native(folder, pages=20)
     ids = tokens(50, seed=5)
     want = whole(model, ids)
-    model.forward([Segment(0, 0, tokens(300, seed=6), 0)])
+    model.forward([segment(0, 0, tokens(300, seed=6), 0)])
 
     assert np.array_equal(whole(model, ids), want)
 
 
 @needs_kernels
 @pytest.mark.parametrize(
-    ("segment", "words"),
+    ("part", "words"),
     [
-        (Segment(0, 320, [1], 1), "do not fit"),
-        (Segment(0, -1, [1], 1), "do not fit"),
-        (Segment(0, 300, [1] * 30, 1), "do not fit"),
-        (Segment(0, 0, [258], 1), "beyond"),
-        (Segment(0, 0, [-1], 1), "beyond"),
+        (segment(0, 320, [1], 1), "do not fit"),
+        (segment(0, -1, [1], 1), "do not fit"),
+        (segment(0, 300, [1] * 30, 1), "do not fit"),
+        (segment(0, 0, [258], 1), "beyond"),
+        (segment(0, 0, [-1], 1), "beyond"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_the_model_goes_on(folder: Path, segment: Segment, words: str) -> None:
+def test_what_does_not_fit_is_refused_and_the_model_goes_on(folder: Path, part: Segment, words: str) -> None:
     model = native(folder)
     want = whole(model, tokens(20))
     with pytest.raises(ValueError, match=words):
-        model.forward([segment])
+        model.forward([part])
     assert np.array_equal(whole(model, tokens(20)), want)
 
 
@@ -222,7 +222,7 @@ def test_a_gguf_file_is_computed_as_torch_computes_it(kind: str, tmp_path: Path)
     theirs = load_model(path, LoadOptions("float32", slots=1)).model
 
     assert isinstance(ours, NativeModel) and isinstance(theirs, Transformer)
-    got, want = (model.forward([Segment(0, 0, ids, len(ids))]) for model in (ours, theirs))
+    got, want = (model.forward([segment(0, 0, ids, len(ids))]) for model in (ours, theirs))
     exact = kind in ("Q4_0", "Q4_1", "Q8_0")
     assert off(got, want) < (0.004 if exact else 0.1)
 
@@ -244,7 +244,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, monkey
 @needs_kernels
 def test_more_keys_and_values_than_memory_is_an_error_that_says_what_to_lower(folder: Path) -> None:
     with pytest.raises(GenerationError, match="max_batch"):
-        native(folder, slots=2**31 // 20)
+        native(folder, pages=2**31 - 1)
 
 
 def test_without_kernels_auto_computes_in_torch_and_a_named_form_says_why(

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from local_runtime.base import BadWeights
-from local_runtime.models.base import Segment
 from local_runtime.models.transformer import Transformer
-from tests.unit.local_runtime.tiny import FAMILIES, load_tiny, save_tiny
+from tests.unit.local_runtime.tiny import FAMILIES, load_tiny, save_tiny, segment
 
 TOLERANCE = 1e-4
 
@@ -37,23 +36,23 @@ def expected(reference: Any, ids: list[int]) -> np.ndarray[Any, Any]:
 def test_prefill_logits_equal_hugging_face(pair: tuple[Any, Transformer]) -> None:
     reference, ours = pair
     ids = tokens(40)
-    got = ours.forward([Segment(0, 0, ids, len(ids))])
+    got = ours.forward([segment(0, 0, ids, len(ids))])
     assert np.abs(got - expected(reference, ids)).max() < TOLERANCE
 
 
 def test_stepwise_decoding_equals_hugging_face(pair: tuple[Any, Transformer]) -> None:
     reference, ours = pair
     ids = tokens(24, seed=1)
-    rows = [ours.forward([Segment(1, 0, ids[:5], 1)])]
-    rows += [ours.forward([Segment(1, at, ids[at : at + 1], 1)]) for at in range(5, len(ids))]
+    rows = [ours.forward([segment(1, 0, ids[:5], 1)])]
+    rows += [ours.forward([segment(1, at, ids[at : at + 1], 1)]) for at in range(5, len(ids))]
     assert np.abs(np.concatenate(rows) - expected(reference, ids)[4:]).max() < TOLERANCE
 
 
 def test_a_ragged_batch_of_prefill_and_decode_equals_each_alone(pair: tuple[Any, Transformer]) -> None:
     reference, ours = pair
     short, long, fresh = tokens(7, seed=2), tokens(33, seed=3), tokens(19, seed=4)
-    ours.forward([Segment(0, 0, short[:-1]), Segment(2, 0, long[:-1])])
-    got = ours.forward([Segment(2, 32, long[-1:], 1), Segment(3, 0, fresh, 2), Segment(0, 6, short[-1:], 1)])
+    ours.forward([segment(0, 0, short[:-1]), segment(2, 0, long[:-1])])
+    got = ours.forward([segment(2, 32, long[-1:], 1), segment(3, 0, fresh, 2), segment(0, 6, short[-1:], 1)])
     want = [expected(reference, long)[-1:], expected(reference, fresh)[-2:], expected(reference, short)[-1:]]
     assert np.abs(got - np.concatenate(want)).max() < TOLERANCE
 
@@ -61,7 +60,7 @@ def test_a_ragged_batch_of_prefill_and_decode_equals_each_alone(pair: tuple[Any,
 def test_a_prompt_in_chunks_equals_the_whole(pair: tuple[Any, Transformer]) -> None:
     reference, ours = pair
     ids = tokens(37, seed=5)
-    chunks = [ours.forward([Segment(1, at, ids[at : at + 8], len(ids[at : at + 8]))]) for at in range(0, 37, 8)]
+    chunks = [ours.forward([segment(1, at, ids[at : at + 8], len(ids[at : at + 8]))]) for at in range(0, 37, 8)]
     assert np.abs(np.concatenate(chunks) - expected(reference, ids)).max() < TOLERANCE
 
 
@@ -69,7 +68,7 @@ def test_experts_fused_into_three_dimensions_load_too(tmp_path: Path) -> None:
     reference = save_tiny("qwen3_moe raw weights", tmp_path)
     path = tmp_path / "model.safetensors"
     save_file(fuse_experts(load_file(path)), path)
-    got = load_tiny(tmp_path).forward([Segment(0, 0, tokens(12), 12)])
+    got = load_tiny(tmp_path).forward([segment(0, 0, tokens(12), 12)])
     assert np.abs(got - expected(reference, tokens(12))).max() < TOLERANCE
 
 
@@ -91,14 +90,14 @@ def test_weights_split_over_several_files_load_too(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     reference.save_pretrained(tmp_path, max_shard_size="20KB")
     assert not (tmp_path / "model.safetensors").exists()
-    got = load_tiny(tmp_path).forward([Segment(0, 0, tokens(6), 1)])
+    got = load_tiny(tmp_path).forward([segment(0, 0, tokens(6), 1)])
     assert np.abs(got - expected(reference, tokens(6))[-1:]).max() < TOLERANCE
 
 
 def test_bfloat16_stays_near_float32_and_ranks_the_best_in_float32(tmp_path: Path) -> None:
     save_tiny("llama", tmp_path)
-    exact = load_tiny(tmp_path).forward([Segment(0, 0, tokens(9), 1)])[0]
-    rough = load_tiny(tmp_path, dtype=torch.bfloat16).forward([Segment(0, 0, tokens(9), 1)])[0]
+    exact = load_tiny(tmp_path).forward([segment(0, 0, tokens(9), 1)])[0]
+    rough = load_tiny(tmp_path, dtype=torch.bfloat16).forward([segment(0, 0, tokens(9), 1)])[0]
     assert np.abs(exact - rough).mean() < 0.05 * np.abs(exact).mean()
     best = rough[rough.argsort()[-8:]]
     assert not np.array_equal(best, torch.from_numpy(best).bfloat16().float().numpy())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import torch
 import transformers
 from tokenizers import decoders, models, pre_tokenizers
 
-from local_runtime.kv.cache import CacheShape, SlotCache
+from local_runtime.kv.cache import CacheShape, PagedCache
+from local_runtime.kv.pages import PAGE
+from local_runtime.models.base import Segment
 from local_runtime.models.hf_config import spec_from_config
 from local_runtime.models.names import HUGGING_FACE
 from local_runtime.models.safetensors_source import SafetensorsSource
@@ -20,6 +24,7 @@ from local_runtime.models.weights import load_weights
 from local_runtime.text.hf_tokenizer import read_json
 from local_runtime.text.tokenizer import byte_of_character
 
+PAGES_EACH = 320 // PAGE
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -122,10 +127,16 @@ def byte_tokenizer() -> tokenizers.Tokenizer:
     return backend
 
 
-def load_tiny(folder: Path, slots: int = 4, tokens: int = 96, dtype: torch.dtype = torch.float32) -> Transformer:
+def segment(slot: int, start: int, ids: Sequence[int], logits: int = 0) -> Segment:
+    """A segment of one of several sequences with 320 positions each."""
+    pages = array("i", range(slot * PAGES_EACH, (slot + 1) * PAGES_EACH))
+    return Segment(pages, start, ids, logits)
+
+
+def load_tiny(folder: Path, slots: int = 4, dtype: torch.dtype = torch.float32) -> Transformer:
     """Our transformer from a saved folder."""
     spec = spec_from_config(read_json(folder / "config.json"))
     with SafetensorsSource(folder) as source:
         weights = load_weights(spec, HUGGING_FACE, source, dtype)
-    shape = CacheShape(len(spec.layers), slots, spec.kv_heads, spec.head_dim, tokens)
-    return Transformer(spec, weights, SlotCache(shape, dtype))
+    shape = CacheShape(len(spec.layers), slots * PAGES_EACH, spec.kv_heads, spec.head_dim)
+    return Transformer(spec, weights, PagedCache(shape, dtype))

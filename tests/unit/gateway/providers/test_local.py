@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ async def test_sampling_is_what_the_request_says() -> None:
     assert (first.temperature, first.top_p, first.stop, first.max_tokens) == (0, 0.5, ("END",), 7)
     assert (first.seed, second.seed) == (3, 4)
     assert dict(first.logit_bias) == {5: -1}
+
+
+async def test_the_engine_is_told_who_may_share_what_it_computes() -> None:
+    engine = ScriptedEngine(*TALK)
+    request = parse_chat(json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hi"}]}).encode())
+
+    await LocalProvider(lambda _: engine, None).open(replace(request, circle="key_1"), target())
+
+    assert engine.circles == ["key_1"]
 
 
 async def test_a_silent_request_is_bounded_by_the_card() -> None:

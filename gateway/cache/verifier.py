@@ -26,6 +26,7 @@ INPUTS = ("cosine", "margin", "crowd", *NAMES)
 _ALWAYS_DIFFERENT = (
     "numbers_order",
     "persons_swapped",
+    "opposed",  # one says on where the other says off
 )
 
 

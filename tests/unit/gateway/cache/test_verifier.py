@@ -90,6 +90,18 @@ def test_each_side_with_a_number_that_the_other_lacks_is_another_question() -> N
     assert chance("easy", "easy", "activate a card of kind 1", "activate a card") > 0.0
 
 
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("How do I turn on auto-renewal?", "How do I turn off auto-renewal?"),
+        ("sort the lines ascending", "sort the lines descending"),
+    ],
+)
+def test_opposites_are_other_questions_however_alike_they_sound(asked: str, cached: str) -> None:
+    assert chance("easy", "easy", asked, cached) == chance("easy", "easy", cached, asked) == 0.0
+    assert chance("easy", "easy", asked, asked) > 0.0
+
+
 def test_no_candidates_have_no_probabilities() -> None:
     verifier = Verifier(model())
 

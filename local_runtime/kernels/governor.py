@@ -7,7 +7,9 @@ from math import inf
 from typing import Final
 
 _KEPT: Final = 0.7
-# After how many passes another number is tried, at first and at most: a try may take ten times as long.
+# After how many passes another number is tried: the first time, after a change, and at most. A try may take ten times
+# as long as the others.
+_FIRST_TRY: Final = 8
 _TRIED_AFTER: Final = 32
 _TRIED_AFTER_MOST: Final = 2048
 _BETTER_BY: Final = 0.95
@@ -20,14 +22,11 @@ class _Size:
         self.choices = choices
         self.seconds: dict[int, float] = {}
         self.now = choices[-1]
-        self.left = _TRIED_AFTER
+        self.left = _FIRST_TRY
         self.pause = _TRIED_AFTER
 
     def next(self) -> int:
         """Threads for the next pass."""
-        untried = [choice for choice in self.choices if choice not in self.seconds]
-        if untried:
-            return untried[-1]
         self.left -= 1
         return self.now if self.left > 0 else self._neighbour()
 

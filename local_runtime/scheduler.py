@@ -180,8 +180,8 @@ class Scheduler:
         draft = sequence.lookup.draft(most) if most > 0 else None
         if draft is None:
             return None
-        count = self._pace.count(draft.probability, rows, most)
-        return Draft(draft.tokens[:count], draft.probability, draft.kind) if count else None
+        count = self._pace.count(draft.odds, rows, most)
+        return Draft(draft.tokens[:count], draft.odds, draft.kind) if count else None
 
     def _advance(
         self, sequence: Sequence, segment: Segment, draft: Draft | None, rows: npt.NDArray[np.float32]

@@ -18,32 +18,60 @@ _LONGEST: Final = 16
 # How fast old outcomes are forgotten, and how many of them the first guess counts for.
 _KEPT: Final = 0.9
 _FIRST_WEIGHT: Final = 3.0
+# Before there are outcomes, by the kinds of `_kind`.
+_FIRST_ODDS: Final = (0.35, 0.5, 0.6, 0.7, 0.85)
+_FURTHER_ODDS: Final = (0.7, 0.75, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """That a first guess is right, and each further one when those before it are: a repetition that goes on goes on."""
+
+    first: float
+    further: float
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Guessed tokens, and the probability of each that it is right when those before it are."""
+    """Guessed tokens, and how likely they are right; `kind` is for `Outcomes`."""
 
     tokens: Sequence[int]
-    probability: float
+    odds: Odds
     kind: int
 
 
+class _Share:
+    """How often something came true, by recent outcomes."""
+
+    def __init__(self, first: float) -> None:
+        self._right = first * _FIRST_WEIGHT
+        self._wrong = (1 - first) * _FIRST_WEIGHT
+
+    @property
+    def value(self) -> float:
+        return self._right / (self._right + self._wrong)
+
+    def add(self, right: int, wrong: int) -> None:
+        self._right = self._right * _KEPT + right
+        self._wrong = self._wrong * _KEPT + wrong
+
+
 class Outcomes:
-    """How often guesses came true, by how long a repetition they continue; recent ones count more."""
+    """How often guesses came true, by how long a repetition they continue."""
 
-    def __init__(self, first: Sequence[float] = (0.35, 0.5, 0.65, 0.75, 0.85)) -> None:
-        self._right = [chance * _FIRST_WEIGHT for chance in first]
-        self._wrong = [(1 - chance) * _FIRST_WEIGHT for chance in first]
+    def __init__(self) -> None:
+        self._first = [_Share(chance) for chance in _FIRST_ODDS]
+        self._further = [_Share(chance) for chance in _FURTHER_ODDS]
 
-    def probability(self, kind: int) -> float:
-        """Of one guessed token."""
-        return self._right[kind] / (self._right[kind] + self._wrong[kind])
+    def odds(self, kind: int) -> Odds:
+        """Of the next guess."""
+        return Odds(self._first[kind].value, self._further[kind].value)
 
     def add(self, kind: int, accepted: int, drafted: int) -> None:
         """So many of the guesses were right before the first wrong one."""
-        self._right[kind] = self._right[kind] * _KEPT + accepted
-        self._wrong[kind] = self._wrong[kind] * _KEPT + (accepted < drafted)
+        self._first[kind].add(accepted > 0, accepted == 0)
+        if accepted:
+            self._further[kind].add(accepted - 1, accepted < drafted)
 
 
 class PromptLookup:
@@ -66,7 +94,7 @@ class PromptLookup:
             return None
         guess = self._following(at, most)
         kind = _kind(_repeated(tokens, at))
-        return Draft(guess, self.outcomes.probability(kind), kind)
+        return Draft(guess, self.outcomes.odds(kind), kind)
 
     def _place(self) -> int | None:
         """Where the last tokens ended before; what has come since the last call is noted at the same time."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from local_runtime.decoding.drafts import Odds
+
 # What the first estimate counts for beside measurements, and how fast those are forgotten.
 _KEPT: Final = 0.98
 _FIRST_SHARE_A_ROW: Final = 0.25
@@ -18,8 +20,8 @@ _MARGIN: Final = 1.03
 class Pace(Protocol):
     """Says how many guesses to check; one for all sequences of an engine."""
 
-    def count(self, probability: float, rows: int, most: int) -> int:
-        """How many of `most` guesses, each right with `probability` after the others, beside `rows` other rows."""
+    def count(self, odds: Odds, rows: int, most: int) -> int:
+        """How many of `most` guesses, beside `rows` other rows."""
 
     def took(self, rows: int, seconds: float) -> None:
         """A step that computed no prompt took so long."""
@@ -31,7 +33,7 @@ class Fixed:
     def __init__(self, guesses: int) -> None:
         self._guesses = guesses
 
-    def count(self, probability: float, rows: int, most: int) -> int:
+    def count(self, odds: Odds, rows: int, most: int) -> int:
         """See Pace."""
         return min(self._guesses, most)
 
@@ -45,9 +47,9 @@ class Adaptive:
     def __init__(self) -> None:
         self._cost = StepCost()
 
-    def count(self, probability: float, rows: int, most: int) -> int:
+    def count(self, odds: Odds, rows: int, most: int) -> int:
         """See Pace."""
-        return worth_checking(probability, rows, self._cost.share_a_row(), most)
+        return worth_checking(odds, rows, self._cost.share_a_row(), most)
 
     def took(self, rows: int, seconds: float) -> None:
         """See Pace."""
@@ -82,14 +84,14 @@ class StepCost:
         return trust * found + (1 - trust) * _FIRST_SHARE_A_ROW
 
 
-def worth_checking(probability: float, rows: int, share_a_row: float, most: int) -> int:
-    """How many guesses of one sequence, each right with `probability` after the others, beside `rows` rows that are
-    computed anyway: the number with the most tokens a second, 0 where none is better."""
+def worth_checking(odds: Odds, rows: int, share_a_row: float, most: int) -> int:
+    """How many guesses of one sequence, beside `rows` rows that are computed anyway: the number with the most tokens a
+    second, 0 where none is better."""
     best, best_rate = 0, rows / (1 + share_a_row * (rows - 1)) * _MARGIN
-    expected, chance = float(rows), 1.0
+    expected, chance = float(rows), odds.first
     for count in range(1, most + 1):
-        chance *= probability
         expected += chance
+        chance *= odds.further
         rate = expected / (1 + share_a_row * (rows + count - 1))
         if rate > best_rate:
             best, best_rate = count, rate

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from local_runtime.base import Delta, Sampling
 from local_runtime.decoding.filters import BadLogits
-from local_runtime.decoding.pace import Adaptive, Fixed, Pace
+from local_runtime.decoding.pace import Fixed, Pace
 from local_runtime.models.base import Logits, Segment
 from local_runtime.scheduler import PREFILL_CHUNK, PREFILL_TOKENS_A_STEP, Scheduler
 from local_runtime.sequence import Sequence as Running
@@ -180,7 +180,7 @@ def test_guesses_change_nothing_but_the_number_of_steps(bodies: list[list[int]],
 def test_what_repeats_comes_several_tokens_a_step() -> None:
     script = [97, *([65, 66, 67, 68] * 12)]
 
-    told, scheduler = answers_of(Adaptive(), [script], 40)
+    told, scheduler = answers_of(Fixed(7), [script], 40)
 
     assert "".join(delta.text for delta in told[0]) == "".join(map(chr, script[4:44]))
     assert scheduler.steps < 15 and scheduler.guessed_right > 25

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_runtime.decoding.base import History
-from local_runtime.decoding.drafts import Outcomes, PromptLookup
+from local_runtime.decoding.drafts import Odds, Outcomes, PromptLookup
 from local_runtime.decoding.pace import Adaptive, Fixed, StepCost, worth_checking
 
 
@@ -49,15 +49,25 @@ def test_guesses_do_not_depend_on_how_often_one_has_asked(prompt: list[int], sai
 
 def test_what_comes_true_is_believed_more_and_what_does_not_less() -> None:
     outcomes = Outcomes()
-    before = outcomes.probability(2)
+    before = outcomes.odds(2)
     for _ in range(10):
         outcomes.add(2, accepted=4, drafted=4)
-    after = outcomes.probability(2)
+    after = outcomes.odds(2)
     for _ in range(20):
         outcomes.add(2, accepted=0, drafted=4)
+    last = outcomes.odds(2)
 
-    assert outcomes.probability(2) < 0.3 < before < 0.95 < after
-    assert outcomes.probability(3) == Outcomes().probability(3)
+    assert last.first < 0.2 < before.first < 0.8 < after.first
+    assert last.further == after.further > 0.9
+    assert outcomes.odds(3) == Outcomes().odds(3)
+
+
+def test_whether_a_repetition_begins_and_whether_it_goes_on_are_two_questions() -> None:
+    outcomes = Outcomes()
+    for accepted in (0, 0, 5) * 10:
+        outcomes.add(0, accepted, drafted=5)
+
+    assert outcomes.odds(0).first < 0.6 and outcomes.odds(0).further > 0.95
 
 
 def test_a_straight_line_is_found_in_what_steps_took() -> None:
@@ -78,15 +88,15 @@ def test_a_row_more_costs_something_and_not_more_than_a_step(steps: list[tuple[i
     assert 0.02 <= cost.share_a_row() <= 1
 
 
-@given(st.floats(0, 1), st.integers(1, 20), st.floats(0.02, 1), st.integers(0, 12))
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 20), st.floats(0.02, 1), st.integers(0, 12))
 def test_no_other_number_of_guesses_promises_more_tokens_a_second(
-    probability: float, rows: int, share: float, most: int
+    first: float, further: float, rows: int, share: float, most: int
 ) -> None:
     def rate(count: int) -> float:
-        expected = rows + sum(probability**i for i in range(1, count + 1))
+        expected = rows + sum(first * further**i for i in range(count))
         return expected / (1 + share * (rows + count - 1))
 
-    chosen = worth_checking(probability, rows, share, most)
+    chosen = worth_checking(Odds(first, further), rows, share, most)
 
     assert 0 <= chosen <= most
     if chosen:
@@ -97,9 +107,9 @@ def test_no_other_number_of_guesses_promises_more_tokens_a_second(
 
 def test_a_fixed_pace_is_fixed_and_an_adaptive_one_learns_what_steps_cost() -> None:
     adaptive = Adaptive()
-    at_first = adaptive.count(0.6, 1, 7)
+    at_first = adaptive.count(Odds(0.6, 0.6), 1, 7)
     for rows in [1, 4, 8] * 50:
         adaptive.took(rows, 0.001 * rows)
 
-    assert [Fixed(3).count(0.01, 1, 7), Fixed(9).count(0.9, 1, 7)] == [3, 7]
-    assert at_first > 0 == adaptive.count(0.6, 1, 7)
+    assert [Fixed(3).count(Odds(0.01, 0), 1, 7), Fixed(9).count(Odds(0.9, 0.9), 1, 7)] == [3, 7]
+    assert at_first > 0 == adaptive.count(Odds(0.6, 0.6), 1, 7)

@@ -22,6 +22,7 @@ from local_runtime.base import (
     TemplateFailed,
 )
 from local_runtime.bundled import bundled_path
+from local_runtime.decoding.grammar import Grammar, Grammars
 from local_runtime.scheduler import Scheduler, StepResult
 from local_runtime.sequence import Sequence, new_sequence
 from local_runtime.stream import Channel, Generation, Outcome, deliver
@@ -57,6 +58,8 @@ class Engine:
         self._capacity = max_batch + max_waiting
         self._scheduler = Scheduler(loaded.model, max_batch)
         self._changed = threading.Condition()
+        self._grammars: Grammars | None = None
+        self._grammars_made = threading.Lock()
         self._arrived: list[Sequence] = []
         self._live: dict[Sequence, Channel] = {}
         self._worker: threading.Thread | None = None
@@ -124,10 +127,23 @@ class Engine:
         """Tokens of a text by itself."""
         return len(self._loaded.tokenizer.encode(text))
 
-    def generate(self, prompt: Items[int], sampling: Sampling, circle: str = "") -> Generation:
+    def grammar(self, schema: str) -> Grammar:
+        """What holds answers to a JSON schema, given as JSON; blocks for tenths of a second the first time.
+
+        SchemaError where it is none that can be enforced; ImportError where llguidance is not installed.
+        """
+        with self._grammars_made:
+            if self._grammars is None:
+                tokenizer = self._loaded.tokenizer
+                self._grammars = Grammars(tokenizer.to_json(), self._loaded.model.vocab_size, tokenizer.end_ids)
+        return self._grammars.of_schema(schema)
+
+    def generate(
+        self, prompt: Items[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+    ) -> Generation:
         """Begin to generate; call it with an event loop running and iterate the result on that loop.
 
-        What prompts of one circle begin with alike is computed once.
+        What prompts of one circle begin with alike is computed once. The answer is held to `grammar`.
 
         Raises on the call, before any work: ContextTooLong, EngineBusy, EngineStopped, ValueError for an empty prompt
         or ids beyond the vocabulary. The iteration raises EngineStopped or EngineFailed. An answer that reaches the
@@ -135,6 +151,8 @@ class Engine:
         """
         self._check(prompt, sampling)
         sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle)
+        if grammar is not None:
+            sequence.strategy = grammar.hold(sequence.strategy)
         channel = Channel(asyncio.get_running_loop())
         with self._changed:
             if self._worker is None or self._closing:

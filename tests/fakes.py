@@ -13,6 +13,7 @@ from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
 from local_runtime.base import ContextTooLong, Delta, Sampling
+from local_runtime.decoding.grammar import Grammar
 
 WHOLE = (
     b'{"id":"c","object":"chat.completion","model":"w","choices":[{"index":0,"message":{"role":"assistant",'
@@ -120,15 +121,27 @@ class ScriptedEngine:
         self.prompts: list[Any] = []
         self.samplings: list[Sampling] = []
         self.circles: list[str] = []
+        self.schemas: list[str] = []
+        self.schema_fault: Exception | None = None
+        self.grammars: list[Grammar | None] = []
         self.closed = 0
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         self.prompts.append(messages)
         return [1, 2, 3]
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling, circle: str = "") -> AsyncIterator[Delta]:
+    def grammar(self, schema: str) -> Grammar:
+        self.schemas.append(schema)
+        if self.schema_fault is not None:
+            raise self.schema_fault
+        return Grammar(None, 3)  # type: ignore[arg-type]  # nobody looks inside
+
+    def generate(
+        self, prompt: Sequence[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+    ) -> AsyncIterator[Delta]:
         self.samplings.append(sampling)
         self.circles.append(circle)
+        self.grammars.append(grammar)
         if len(self.pieces) == 0:
             raise ContextTooLong(len(prompt), 2)
         return self._deltas()

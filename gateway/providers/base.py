@@ -14,6 +14,7 @@ from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
 from gateway.wire.rerank_request import RerankRequest
 from local_runtime.base import Delta, Sampling
+from local_runtime.decoding.grammar import Grammar
 from policies.catalogue import Endpoint, ModelCard
 
 # Providers whose endpoints have a dialect of their own.
@@ -44,7 +45,10 @@ class TextEngine(Protocol):
     """What providers need of `local_runtime.engine.Engine`."""
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
-    def generate(self, prompt: Sequence[int], sampling: Sampling, circle: str = "") -> AsyncIterator[Delta]: ...
+    def grammar(self, schema: str) -> Grammar: ...
+    def generate(
+        self, prompt: Sequence[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+    ) -> AsyncIterator[Delta]: ...
     def close(self) -> None: ...
 
 

@@ -30,6 +30,7 @@ from gateway.wire.embeddings_request import EmbeddingsRequest, embeddings_reply
 from gateway.wire.reply import Reply
 from gateway.wire.rerank_request import KNOWN, RerankRequest, rerank_reply
 from local_runtime import base as runtime
+from local_runtime.decoding.grammar import Grammar, SchemaError
 from local_runtime.embedders.errors import EmbedderError
 from policies.catalogue import ModelCard, Task
 
@@ -42,6 +43,8 @@ INLINE_CHARS = 20_000
 DEFAULT_TEMPERATURE = 0.0
 DEFAULT_TEMPERATURE_OF_MANY = 0.7
 DEFAULT_TOP_P = 0.9
+_ANY_OBJECT = '{"type": "object"}'
+_SCHEMA = "response_format.json_schema.schema"
 
 
 def provide(supplies: Supplies) -> LocalProvider:
@@ -63,8 +66,6 @@ class LocalProvider:
             raise UnsupportedCapability(request.native_only)
         engine = await self.engine(target.wire_model)
         envelope = request.envelope
-        if envelope.response_format is not None and envelope.response_format.type != "text":
-            raise UnsupportedCapability(f"'{target.card.id}' can't be held to a format.", param="response_format")
         try:
             samplings = [
                 _sampling(envelope, request.max_output_tokens, target.card, index)
@@ -72,9 +73,10 @@ class LocalProvider:
             ]
         except ValueError as error:
             raise InvalidRequest(f"{error}.", param=str(error).split()[0].strip("'")) from error
+        grammar = await _grammar(engine, request)
         try:
             prompt = await self._encode(engine, request)
-            choices = [engine.generate(prompt, sampling, request.circle) for sampling in samplings]
+            choices = [engine.generate(prompt, sampling, request.circle, grammar) for sampling in samplings]
         except (ValueError, runtime.GenerationError) as error:
             raise _mapped(error) from error
         writer = ChatWriter(target.card.id, len(prompt))
@@ -170,6 +172,37 @@ def _as_text(part: dict[str, Any]) -> dict[str, Any]:
     """A refusal in the history is text like any other."""
     refusal = part.get("refusal")
     return {"type": "text", "text": refusal} if part.get("type") == "refusal" and isinstance(refusal, str) else part
+
+
+async def _grammar(engine: TextEngine, request: ChatRequest) -> Grammar | None:
+    """What a request holds the answer to; InvalidRequest for a schema that is none."""
+    form = request.envelope.response_format
+    if form is None or form.type == "text":
+        return None
+    schema = _ANY_OBJECT if form.type == "json_object" else _schema(request)
+    try:
+        return await asyncio.to_thread(engine.grammar, schema)
+    except SchemaError as error:
+        raise InvalidRequest(f"The schema can't be enforced: {error}.", param=_SCHEMA) from error
+    except ImportError as error:
+        raise UnsupportedCapability(
+            "Local models are held to a format by llguidance: pip install 'fingerpost[local]'.", param="response_format"
+        ) from error
+
+
+def _schema(request: ChatRequest) -> str:
+    """The JSON schema of a request, as JSON."""
+    form = request.envelope.response_format
+    if form is None or form.type != "json_schema":
+        raise InvalidRequest(
+            "'response_format.type' must be text, json_object or json_schema.", param="response_format"
+        )
+    said = msgspec.json.decode(request.fields["response_format"])
+    holder = said.get("json_schema")
+    schema = holder.get("schema") if isinstance(holder, dict) else None
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"'{_SCHEMA}' must be an object.", param=_SCHEMA)
+    return msgspec.json.encode(schema).decode()
 
 
 def _choices(envelope: ChatEnvelope) -> int:

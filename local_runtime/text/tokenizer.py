@@ -40,6 +40,10 @@ class Tokenizer:
         self._bytes: dict[int, bytes] = {}
         self._plain: tokenizers.Tokenizer | None = None
 
+    def to_json(self) -> str:
+        """The whole tokenizer as Hugging Face's tokenizer.json."""
+        return self._backend.to_str()
+
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids; special tokens written out in the text are recognised, as Hugging Face does.
 

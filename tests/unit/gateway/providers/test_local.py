@@ -13,6 +13,7 @@ from gateway.providers.base import Target, TextEngine
 from gateway.providers.local import LocalProvider
 from gateway.wire.chat_request import parse_chat
 from local_runtime import base as runtime
+from local_runtime.decoding.grammar import SchemaError
 from policies.catalogue import Endpoint, ModelCard
 from tests.fakes import ScriptedEngine
 
@@ -124,9 +125,59 @@ async def test_a_refusal_in_the_history_is_text() -> None:
     assert engine.prompts[0][0]["content"] == [{"type": "text", "text": "no"}]
 
 
-async def test_a_format_that_cannot_be_kept_is_refused() -> None:
-    with pytest.raises(UnsupportedCapability):
-        await answer(ScriptedEngine(*TALK), response_format={"type": "json_object"})
+def schema(of: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": of}}
+
+
+@pytest.mark.parametrize(
+    ("form", "asked"),
+    [
+        ({"type": "json_object"}, {"type": "object"}),
+        (schema({"enum": ["ä", 1]}), {"enum": ["ä", 1]}),
+    ],
+)
+async def test_every_choice_is_held_to_the_format_that_is_asked_for(
+    form: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    engine = ScriptedEngine(*TALK)
+
+    await answer(engine, response_format=form, n=2)
+
+    assert [json.loads(one) for one in engine.schemas] == [asked]
+    assert len({id(one) for one in engine.grammars}) == 1 and engine.grammars[0] is not None
+
+
+@pytest.mark.parametrize("form", [None, {"type": "text"}])
+async def test_text_is_held_to_nothing(form: dict[str, Any] | None) -> None:
+    engine = ScriptedEngine(*TALK)
+
+    await answer(engine, **({} if form is None else {"response_format": form}))
+
+    assert (engine.schemas, engine.grammars) == ([], [None])
+
+
+@pytest.mark.parametrize("form", [schema(5), schema(None), {"type": "json_schema"}, {"type": "xml"}])
+async def test_a_format_that_is_none_is_the_requests_fault(form: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="response_format"):
+        await answer(ScriptedEngine(*TALK), response_format=form)
+
+
+async def test_a_schema_that_can_not_be_enforced_says_why() -> None:
+    engine = ScriptedEngine(*TALK)
+    engine.schema_fault = SchemaError("Invalid type: nonsense")
+
+    with pytest.raises(InvalidRequest, match="nonsense") as caught:
+        await answer(engine, response_format=schema({"type": "nonsense"}))
+
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+async def test_without_the_library_a_format_is_for_another_model() -> None:
+    engine = ScriptedEngine(*TALK)
+    engine.schema_fault = ImportError("llguidance")
+
+    with pytest.raises(UnsupportedCapability, match="pip install"):
+        await answer(engine, response_format={"type": "json_object"})
 
 
 async def test_too_long_a_prompt_says_so() -> None:

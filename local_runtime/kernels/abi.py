@@ -9,6 +9,9 @@ from typing import Any, Final
 Q4: Final = 0
 Q8: Final = 1
 Q8M: Final = 2
+Q22: Final = 3
+Q2: Final = 4
+BF16: Final = 5
 
 SILU: Final = 0
 GELU_TANH: Final = 1
@@ -19,9 +22,18 @@ PAGE: Final = 16
 
 
 class Matrix(ctypes.Structure):
-    """Weights in tiles."""
+    """Weights in tiles; `low` holds the lower bits of Q22."""
 
-    _fields_ = [("tiles", c_void_p), *((name, c_int32) for name in ("rows", "cols", "format", "unused"))]
+    _fields_ = [
+        *((name, c_void_p) for name in ("tiles", "low")),
+        *((name, c_int32) for name in ("rows", "cols", "format", "unused")),
+    ]
+
+
+class Expert(ctypes.Structure):
+    """One of the experts of a layer."""
+
+    _fields_ = [("gate_up", Matrix), ("down", Matrix)]
 
 
 class Layer(ctypes.Structure):
@@ -31,7 +43,8 @@ class Layer(ctypes.Structure):
         *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
         *((name, c_void_p) for name in ("attn_norm", "ffn_norm", "q_norm", "k_norm")),
         *((name, c_void_p) for name in ("qkv_bias", "out_bias", "gate_up_bias", "down_bias")),
-        *((name, c_void_p) for name in ("attn_post_norm", "ffn_post_norm", "router")),
+        *((name, c_void_p) for name in ("attn_post_norm", "ffn_post_norm", "router", "shared_router")),
+        ("expert", POINTER(Expert)),
         *((name, c_int32) for name in ("window", "experts", "rope", "unused")),
     ]
 
@@ -47,7 +60,9 @@ class Model(ctypes.Structure):
         ("frequencies", c_void_p * 2),
         *((name, c_int32) for name in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "rotary_dim")),
         *((name, c_int32) for name in ("intermediate", "vocab", "activation", "fine")),
-        *((name, c_float) for name in ("eps", "embed_scale", "attn_scale", "attn_cap", "logit_cap", "rounded_up")),
+        *((name, c_int32) for name in ("active", "expert_width", "normalise", "unused")),
+        *((name, c_float) for name in ("eps", "embed_scale", "attn_scale", "attn_cap", "logit_cap", "routed_scale")),
+        *((name, c_float) for name in ("top_p", "rounded_up")),
     ]
 
 
@@ -62,6 +77,8 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "fp_matrix_bytes": (c_size_t, (c_int, c_int, c_int)),
     "fp_pack": (None, (c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)),
     "fp_pack_blocks": (c_int, (c_void_p, c_int, c_int, c_void_p, c_int, c_void_p)),
+    "fp_pack_bfloat16": (None, (c_void_p, c_int, c_void_p, c_int, c_void_p)),
+    "fp_split": (None, (c_void_p, c_int, c_void_p, c_void_p)),
     "fp_multiply": (c_int, (c_int, POINTER(Matrix), c_void_p, c_int, c_int, c_void_p)),
     "fp_arena": (c_void_p, (c_size_t,)),
     "fp_arena_data": (c_void_p, (c_void_p,)),
@@ -71,6 +88,11 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "fp_threads": (c_int, (c_void_p, c_int)),
     "fp_begin": (c_int, (c_void_p, POINTER(Segment), c_int, c_void_p)),
     "fp_layers": (c_int, (c_void_p, c_void_p, c_int)),
+    "fp_route": (c_int, (c_void_p, c_int, c_void_p, c_void_p)),
+    "fp_foresee": (c_int, (c_void_p, c_int, c_void_p)),
+    "fp_share": (c_int, (c_void_p, c_int)),
+    "fp_experts": (c_int, (c_void_p, c_int, c_void_p, c_int)),
+    "fp_mix": (c_int, (c_void_p,)),
     "fp_head": (c_int, (c_void_p, c_void_p, c_int, c_void_p)),
 }
 

@@ -110,6 +110,21 @@ def pack(kernels: Kernels, matrix: Matrix, weights: Weights, to: Rows) -> None:
     )
 
 
+def pack_bfloat16(kernels: Kernels, matrix: Matrix, weights: Floats, to: Rows) -> None:
+    """The same for a matrix of bfloat16; numbers are rounded to the nearest."""
+    bits = np.ascontiguousarray(weights, dtype=np.float32).view(np.uint32)
+    halves = ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype(np.uint16)
+    to = np.ascontiguousarray(to, dtype=np.int32)
+    kernels.library.fp_pack_bfloat16(matrix.tiles, matrix.cols, halves.ctypes.data, len(halves), to.ctypes.data)
+
+
+def split(kernels: Kernels, tiles: Bytes, count: int) -> tuple[Bytes, Bytes]:
+    """Tiles of Q4 as those of Q22 and their lower bits."""
+    upper, lower = np.zeros(count * 192, np.uint8), np.zeros(count * 128, np.uint8)
+    kernels.library.fp_split(tiles.ctypes.data, count, upper.ctypes.data, lower.ctypes.data)
+    return upper, lower
+
+
 def in_turns(rows: int, turn: int) -> Rows:
     """Where rows of gate (turn 0) and up (turn 1) lie: strips of 16 by turns."""
     row = np.arange(rows, dtype=np.int32)

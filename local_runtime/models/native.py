@@ -7,6 +7,7 @@ into chunks, on threads, or on whether the processor has AVX2 or AVX-512.
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Sequence
 from time import perf_counter
@@ -115,6 +116,7 @@ def _close(library: Any, context: int, weights: NativeWeights) -> None:
 
 
 def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:
+    moe = spec.moe
     return abi.Model(
         layers=weights.layers,
         embed=weights.embed,
@@ -127,11 +129,16 @@ def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:
         kv_heads=spec.kv_heads,
         head_dim=spec.head_dim,
         rotary_dim=spec.head_dim,
-        intermediate=spec.intermediate,
+        intermediate=max(spec.intermediate, moe.shared if moe else 0),
         vocab=spec.vocab_size,
         activation=abi.SILU,
         fine=fine,
         eps=spec.norm_eps,
         embed_scale=1.0,
         attn_scale=spec.head_dim**-0.5,
+        active=moe.active if moe else 0,
+        expert_width=moe.intermediate if moe else 0,
+        normalise=moe.normalise if moe else 0,
+        routed_scale=moe.scale if moe else 1.0,
+        top_p=math.inf,
     )

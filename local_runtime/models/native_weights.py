@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,22 +11,23 @@ import numpy.typing as npt
 
 from local_runtime.kernels import abi
 from local_runtime.kernels.library import Arena, Kernels
-from local_runtime.kernels.packing import Rows, in_turns, pack, widened
-from local_runtime.models.expected import check_shapes
+from local_runtime.kernels.packing import Rows, in_turns
+from local_runtime.models.expected import check_shapes, expert_names
 from local_runtime.models.names import TensorNames
+from local_runtime.models.native_experts import ExpertPacker, ExpertShape
 from local_runtime.models.numbers import Floats, NumberSource
+from local_runtime.models.plans import Packer, Part, Plan, as_it_is
 from local_runtime.models.rope import frequencies
 from local_runtime.models.spec import ModelSpec
 
 # A tile may be asked for ahead of its use, and a vector register reads a little beyond a vector's end.
 _SPARE_BYTES = 8192
 _LANE_FLOATS = 16
+_END = -1
 
 
 def not_native(spec: ModelSpec) -> str | None:
     """Why the native kernels can't compute such a model; None where they can."""
-    if spec.moe is not None:
-        return "it has experts"
     if spec.head_dim % _LANE_FLOATS or spec.head_dim > 512:
         return f"heads of {spec.head_dim} elements are not a multiple of {_LANE_FLOATS} up to 512"
     return None
@@ -34,109 +35,130 @@ def not_native(spec: ModelSpec) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class NativeWeights:
-    """`layers` as the library reads them; `kept` and `arena` own what they point to."""
+    """`layers` as the library reads them; `kept` and `arena` own what they point to. `bytes`: of all matrices.
+
+    `experts` are tables by layer. Of those whose experts are elsewhere the tiles are not there yet.
+    """
 
     layers: ctypes.Array[abi.Layer]
     embed: abi.Matrix
     head: abi.Matrix
     norm: int
     frequencies: int
+    bytes: int
     arena: Arena
+    experts: Mapping[int, ctypes.Array[abi.Expert]]
     kept: Sequence[npt.NDArray[np.float32]] = field(repr=False)
-
-    @property
-    def bytes(self) -> int:
-        """Of all matrices."""
-        matrices = [self.embed] if self.head is self.embed else [self.embed, self.head]
-        for layer in self.layers:
-            matrices += [layer.qkv, layer.out, layer.gate_up, layer.down]
-        return sum(_bytes_of(matrix.rows, matrix.cols, matrix.format) for matrix in matrices)
 
 
 def load_native(
-    kernels: Kernels, spec: ModelSpec, names: TensorNames, source: NumberSource, form: int
+    kernels: Kernels,
+    spec: ModelSpec,
+    names: TensorNames,
+    source: NumberSource,
+    form: int,
+    elsewhere: ExpertShape | None = None,
 ) -> NativeWeights:
     """All weights; `form` is for matrices that the file holds in a kind the kernels don't know (Q4 or Q8).
 
-    BadWeights before anything is read where shapes do not fit, GenerationError where there is no memory.
+    With `elsewhere`, experts of that shape are not loaded. BadWeights before anything is read where shapes do not fit,
+    GenerationError where there is no memory.
     """
     check_shapes(spec, names, source)
-    return _Filler(kernels, spec, names, source, form).weights()
-
-
-@dataclass(slots=True)
-class _Part:
-    """Rows of a matrix from one tensor, and where they go."""
-
-    name: str
-    to: Rows
+    return _Filler(kernels, spec, names, source, form, elsewhere).weights()
 
 
 class _Filler:
     """Plans first, so that all memory is taken at once; then one tensor after the other is read and packed."""
 
-    def __init__(self, kernels: Kernels, spec: ModelSpec, names: TensorNames, source: NumberSource, form: int) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        spec: ModelSpec,
+        names: TensorNames,
+        source: NumberSource,
+        form: int,
+        elsewhere: ExpertShape | None,
+    ) -> None:
         self._kernels = kernels
         self._spec = spec
         self._names = names
         self._source = source
-        self._form = form
+        self._packer = Packer(kernels, source, form)
+        self._experts = ExpertPacker(kernels, spec, names, source, form)
+        self._elsewhere = elsewhere
         self._kept: list[Floats] = []
 
     def weights(self) -> NativeWeights:
         spec, names = self._spec, self._names
-        plans = [self._plans(i) for i in range(len(spec.layers))]
-        embed = [_Part(names.embed, np.arange(spec.vocab_size, dtype=np.int32))]
-        head = embed if spec.tied_embeddings else [_Part(names.head, embed[0].to)]
-        ends = [embed] if spec.tied_embeddings else [embed, head]
-        every = [*(plan for layer in plans for plan in layer), *ends]
-        shapes = [self._shape(plan) for plan in every]
-        arena = Arena(self._kernels, sum(_bytes_of(*shape) for shape in shapes) + _SPARE_BYTES)
-        at, made = arena.address, []
-        for plan, shape in zip(every, shapes, strict=True):
-            made.append(self._packed(plan, shape, at))
-            at += _bytes_of(*shape)
-        layers = (abi.Layer * len(plans))()
+        plans: dict[tuple[int, str], Plan] = {
+            (i, name): plan for i in range(len(spec.layers)) for name, plan in self._plans(i).items()
+        }
+        plans[_END, "embed"] = [Part(names.embed, as_it_is(spec.vocab_size))]
+        if not spec.tied_embeddings:
+            plans[_END, "head"] = [Part(names.head, as_it_is(spec.vocab_size))]
+        shapes = {key: self._packer.shape(plan) for key, plan in plans.items()}
+        expert_bytes = self._expert_bytes()
+        size = sum(shape.bytes for shape in shapes.values()) + sum(expert_bytes.values())
+        arena = Arena(self._kernels, size + _SPARE_BYTES)
+        at, layers, ends = arena.address, (abi.Layer * len(spec.layers))(), {}
+        for (i, name), plan in plans.items():
+            matrix = self._packer.pack(plan, shapes[i, name], at)
+            at += shapes[i, name].bytes
+            if i == _END:
+                ends[name] = matrix
+            else:
+                setattr(layers[i], name, matrix)
+        experts = {}
         for i, layer in enumerate(layers):
-            layer.qkv, layer.out, layer.gate_up, layer.down = made[4 * i : 4 * i + 4]
             self._vectors(i, layer)
-        embed_matrix = made[4 * len(plans)]
-        head_matrix = embed_matrix if spec.tied_embeddings else made[-1]
+            if i in expert_bytes:
+                experts[i] = self._sparse(i, layer, at)
+                at += expert_bytes[i]
         norm, turning = self._vector(names.norm), self._frequencies()
-        return NativeWeights(layers, embed_matrix, head_matrix, norm, turning, arena, self._kept)
+        head = ends.get("head", ends["embed"])
+        return NativeWeights(layers, ends["embed"], head, norm, turning, size, arena, experts, self._kept)
 
-    def _plans(self, i: int) -> list[list[_Part]]:
-        """What the four matrices of a layer are made of: qkv, out, gate and up, down."""
+    def _plans(self, i: int) -> dict[str, Plan]:
+        """What the matrices of a layer are made of."""
         spec, names = self._spec, self._names
         wide, narrow, dim = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim, spec.head_dim
         qkv = [
-            _Part(names.q, _paired(spec.heads, dim, spec.rope.interleaved)),
-            _Part(names.k, wide + _paired(spec.kv_heads, dim, spec.rope.interleaved)),
-            _Part(names.v, wide + narrow + np.arange(narrow, dtype=np.int32)),
+            self._part(names.q, i, _paired(spec.heads, dim, spec.rope.interleaved)),
+            self._part(names.k, i, wide + _paired(spec.kv_heads, dim, spec.rope.interleaved)),
+            self._part(names.v, i, wide + narrow + as_it_is(narrow)),
         ]
-        out = [_Part(names.out, np.arange(spec.hidden, dtype=np.int32))]
+        plans: dict[str, Plan] = {"qkv": qkv, "out": [self._part(names.out, i, as_it_is(spec.hidden))]}
+        if spec.layers[i].sparse:
+            return plans
         turns = [in_turns(spec.intermediate, 0), in_turns(spec.intermediate, 1)]
-        gate_up = [_Part(names.gate, turns[0]), _Part(names.up, turns[1])]
-        plans = [qkv, out, gate_up, [_Part(names.down, out[0].to)]]
-        for part in (part for plan in plans for part in plan):
-            part.name = part.name.format(i=i) + ".weight"
-        return plans
+        gate_up = [self._part(names.gate, i, turns[0]), self._part(names.up, i, turns[1])]
+        return plans | {"gate_up": gate_up, "down": [self._part(names.down, i, as_it_is(spec.hidden))]}
 
-    def _shape(self, plan: list[_Part]) -> tuple[int, int, int]:
-        """Rows, columns and form of a matrix; parts of different kinds are brought to the widest form."""
-        cols = self._source.shape(plan[0].name)[1]
-        forms = {self._source.form(part.name, self._form) for part in plan}
-        rows = max(int(part.to.max()) + 1 for part in plan)
-        return rows, cols, forms.pop() if len(forms) == 1 else abi.Q8M
+    @staticmethod
+    def _part(name: str, i: int, to: Rows) -> Part:
+        return Part(name.format(i=i) + ".weight", to)
 
-    def _packed(self, plan: list[_Part], shape: tuple[int, int, int], at: int) -> abi.Matrix:
-        rows, cols, form = shape
-        matrix = abi.Matrix(at, rows, cols, form, 0)
-        for part in plan:
-            weights = self._source.weights(part.name, self._form)
-            mixed = self._source.form(part.name, self._form) != form
-            pack(self._kernels, matrix, widened(weights) if mixed else weights, part.to)
-        return matrix
+    def _expert_bytes(self) -> dict[int, int]:
+        """What the experts of each sparse layer take here."""
+        moe = self._spec.moe
+        if moe is None:
+            return {}
+        here = 0 if self._elsewhere else self._experts.shape().planes[0] * moe.experts
+        return dict.fromkeys(self._experts.layers, here)
+
+    def _sparse(self, i: int, layer: abi.Layer, at: int) -> ctypes.Array[abi.Expert]:
+        """The layer's router, and its experts from an address on."""
+        stored = expert_names(self._names, self._source.names(), i)
+        router = self._source.floats(stored.router.format(i=i))
+        layer.experts = len(router)
+        layer.router = self._keep(router.ravel())
+        if self._elsewhere is None:
+            table = self._experts.resident(self._experts.shape(), i, at)
+        else:
+            table = (abi.Expert * len(router))(*[self._elsewhere.at((0, 0))] * len(router))
+        layer.expert = table
+        return table
 
     def _vectors(self, i: int, layer: abi.Layer) -> None:
         spec, names = self._spec, self._names
@@ -147,16 +169,17 @@ class _Filler:
             layer.q_norm, layer.k_norm = (
                 self._vector(name.format(i=i), order) for name in (names.q_norm, names.k_norm)
             )
+        plans = self._plans(i)
         if spec.qkv_bias:
-            layer.qkv_bias = self._bias(self._plans(i)[0])
+            layer.qkv_bias = self._bias(plans["qkv"])
         if spec.out_bias:
             layer.out_bias = self._vector(names.out.format(i=i) + ".bias")
-        if spec.mlp_bias:
-            layer.gate_up_bias = self._bias(self._plans(i)[2])
+        if spec.mlp_bias and "down" in plans:
+            layer.gate_up_bias = self._bias(plans["gate_up"])
             layer.down_bias = self._vector(names.down.format(i=i) + ".bias")
         layer.window = spec.layers[i].window or 0
 
-    def _bias(self, plan: list[_Part]) -> int:
+    def _bias(self, plan: Plan) -> int:
         """Biases of a matrix of several tensors, each where its row is."""
         whole = np.zeros(max(int(part.to.max()) + 1 for part in plan), dtype=np.float32)
         for part in plan:
@@ -188,9 +211,3 @@ def _paired(heads: int, dim: int, interleaved: bool) -> Rows:
         return rows
     head, at = rows // dim, rows % dim
     return head * dim + at % (dim // 2) * 2 + at // (dim // 2)
-
-
-def _bytes_of(rows: int, cols: int, form: int) -> int:
-    tile = {abi.Q4: 320, abi.Q8: 544, abi.Q8M: 576}[form]
-    size = -(-rows // abi.LANES) * -(-cols // abi.GROUP) * tile
-    return -(-size // 64) * 64

@@ -44,13 +44,17 @@ class Rope:
 class Moe:
     """Mixture of experts: `active` of `experts` SwiGLU blocks of width `intermediate` a token.
 
-    `normalise` rescales the chosen router probabilities to sum to one.
+    `normalise` rescales the chosen router probabilities to sum to one; then they are multiplied by `scale`. Beside them
+    every token takes one of width `shared` (0: none), weighted by a sigmoid of its own router where `shared_gate`.
     """
 
     experts: int
     active: int
     intermediate: int
     normalise: bool
+    scale: float = 1.0
+    shared: int = 0
+    shared_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +115,5 @@ class ModelSpec:
             raise BadWeights("sparse layers and a mixture of experts must come together")
         if self.moe and not 0 < self.moe.active <= self.moe.experts <= MAX_SIZE:
             raise BadWeights(f"{self.moe.active} active of {self.moe.experts} experts is out of range")
-        if self.moe and not 0 < self.moe.intermediate <= MAX_SIZE:
-            raise BadWeights(f"expert width {self.moe.intermediate} is out of range")
+        if self.moe and not (0 < self.moe.intermediate <= MAX_SIZE and 0 <= self.moe.shared <= MAX_SIZE):
+            raise BadWeights(f"expert width {self.moe.intermediate} or {self.moe.shared} is out of range")

@@ -15,6 +15,9 @@ enum fp_format : int32_t {
     FP_Q4 = 0,   // 4 bits, scale and minimum: 256 bytes of pairs, 16 half d, 16 half m
     FP_Q8 = 1,   // 8 bits around 128, scale: 512 bytes, 16 half d; m = -128 d
     FP_Q8M = 2,  // 8 bits, scale and minimum: 512 bytes, 16 half d, 16 half m
+    FP_Q22 = 3,  // FP_Q4 in two: the upper 2 bits of each number (128 bytes), d and m; the lower 2 bits lie in `low`
+    FP_Q2 = 4,   // FP_Q22 without the lower bits: as if they were 1.5
+    FP_BF16 = 5, // column after column of 16 bfloat16; activations stay floats
 };
 
 enum fp_activation : int32_t { FP_SILU = 0, FP_GELU_TANH = 1 };
@@ -22,22 +25,31 @@ enum fp_activation : int32_t { FP_SILU = 0, FP_GELU_TANH = 1 };
 // Rows are padded to 16, columns to 32, with weights that give 0.
 struct fp_matrix {
     const uint8_t *tiles;
+    const uint8_t *low;  // 128 bytes a tile; of FP_Q22 alone
     int32_t rows;
     int32_t cols;
     int32_t format;
     int32_t unused;
 };
 
-// Null pointers where a family has no such tensor. `gate_up` holds strips of 16 rows of gate and up in turns.
+// One of a layer's experts; all have the same sizes.
+struct fp_expert {
+    fp_matrix gate_up, down;
+};
+
+// Null pointers where a family has no such tensor. `gate_up` holds strips of 16 rows of gate and up in turns; with
+// experts it and `down` are what all rows take beside them, if anything.
 struct fp_layer {
     fp_matrix qkv, out, gate_up, down;
     const float *attn_norm, *ffn_norm, *q_norm, *k_norm;
     const float *qkv_bias, *out_bias, *gate_up_bias, *down_bias;
     const float *attn_post_norm, *ffn_post_norm;
-    const float *router;     // [experts, hidden]; its experts come with each call
-    int32_t window;          // 0: all
-    int32_t experts;         // 0: dense
-    int32_t rope;            // which frequencies
+    const float *router;         // [experts, hidden]
+    const float *shared_router;  // [hidden]; null: what all rows take counts in full
+    const fp_expert *expert;     // [experts]; read when it is needed, so that its tiles may change between calls
+    int32_t window;              // 0: all
+    int32_t experts;             // 0: dense
+    int32_t rope;                // which frequencies
     int32_t unused;
 };
 
@@ -48,7 +60,9 @@ struct fp_model {
     const float *frequencies[2];  // radians a position, [rotary_dim / 2]; the second where some layers have others
     int32_t layer_count, hidden, heads, kv_heads, head_dim, rotary_dim, intermediate, vocab;
     int32_t activation, fine;  // fine: activations of 16 bits, else 8
-    float eps, embed_scale, attn_scale, attn_cap, logit_cap, rounded_up;
+    int32_t active, expert_width, normalise, unused;  // experts a row, at most, and whether their weights sum to one
+    float eps, embed_scale, attn_scale, attn_cap, logit_cap, routed_scale;
+    float top_p, rounded_up;  // no more experts than are as likely as this together
 };
 
 // Consecutive tokens of one sequence; `pages` are those that hold its keys and values, in order.
@@ -56,14 +70,5 @@ struct fp_segment {
     const int32_t *pages;
     int32_t start;
     int32_t rows;
-};
-
-// One expert and the rows that want it.
-struct fp_expert {
-    fp_matrix gate_up, down;
-    const int32_t *rows;
-    const float *weights;
-    int32_t count;
-    int32_t unused;
 };
 }

@@ -1,6 +1,7 @@
 // The C interface: see abi.h. Functions that can fail return 0 or a number below it; none throws.
 #include "abi.h"
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -116,6 +117,53 @@ FP_OUT int fp_layers(void *context, const int32_t *which, int count) {
     for (int i = 0; i < count; i++)
         if (which[i] < 0 || which[i] >= c.model.layer_count) return BAD_ARGUMENT;
     c.kernels.layers(c, which, count);
+    return 0;
+}
+
+// Attention of a sparse layer. For every row its experts, likeliest first, -1 where it wants fewer, and their weights:
+// [rows][active] each.
+FP_OUT int fp_route(void *context, int layer, int32_t *chosen, float *weights) {
+    auto &c = *static_cast<fp::Context *>(context);
+    if (layer < 0 || layer >= c.model.layer_count || !c.layers[layer].experts) return BAD_ARGUMENT;
+    c.kernels.route(c, layer);
+    const size_t wishes = size_t(c.rows) * c.model.active;
+    std::copy_n(c.chosen.data(), wishes, chosen);
+    std::copy_n(c.weights.data(), wishes, weights);
+    c.ready.clear();
+    return 0;
+}
+
+// What the router of another sparse layer says to the rows as they are now: [rows][experts]. Before fp_share.
+FP_OUT int fp_foresee(void *context, int layer, float *probabilities) {
+    auto &c = *static_cast<fp::Context *>(context);
+    if (layer < 0 || layer >= c.model.layer_count || !c.layers[layer].experts) return BAD_ARGUMENT;
+    c.kernels.foresee(c, layer, probabilities);
+    return 0;
+}
+
+// What all rows take beside their experts.
+FP_OUT int fp_share(void *context, int layer) {
+    auto &c = *static_cast<fp::Context *>(context);
+    c.kernels.share(c, layer);
+    return 0;
+}
+
+// Compute some of the experts that rows of the routed layer want: their tiles must be there.
+FP_OUT int fp_experts(void *context, int layer, const int32_t *which, int count) {
+    auto &c = *static_cast<fp::Context *>(context);
+    c.ready.clear();
+    for (int i = 0; i < count; i++) {
+        if (which[i] < 0 || which[i] >= c.layers[layer].experts || c.job_of[which[i]] < 0) return BAD_ARGUMENT;
+        c.ready.push_back(c.job_of[which[i]]);
+    }
+    c.kernels.compute(c, layer);
+    return 0;
+}
+
+// Add what the experts have made of the rows, after all of them.
+FP_OUT int fp_mix(void *context) {
+    auto &c = *static_cast<fp::Context *>(context);
+    c.kernels.mix(c);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -17,6 +18,18 @@ constexpr size_t HUGE_PAGE = size_t{2} << 20;
 size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 size_t blocks_of(int rows) { return up(rows, MOST_AT_ONCE) / MOST_AT_ONCE; }
+
+int most_experts(const fp_model &model) {
+    int most = 0;
+    for (int i = 0; i < model.layer_count; i++) most = std::max(most, int(model.layers[i].experts));
+    return most;
+}
+
+bool in_floats(const fp_model &model) {
+    for (int i = 0; i < model.layer_count; i++)
+        if (model.layers[i].experts && model.layers[i].expert->down.format == FP_BF16) return true;
+    return false;
+}
 
 }  // namespace
 
@@ -35,6 +48,12 @@ Arena::Arena(size_t bytes) : data_(nullptr), bytes_(up(bytes ? bytes : 1, HUGE_P
     if (!data_) throw std::bad_alloc();
     std::memset(data_, 0, bytes_);
 #endif
+}
+
+void Arena::replace(size_t bytes) {
+    Arena other(bytes);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
 }
 
 Arena::~Arena() {
@@ -57,18 +76,42 @@ Context::Context(const fp_model &given, const Kernels &with, int page_count, int
       ffn_width(padded(given.intermediate, GROUP)),
       page_halves(size_t(given.layer_count) * given.kv_heads * 2 * PAGE * given.head_dim),
       pool(std::make_unique<Pool>(1)),
+      experts_most(most_experts(given)),
+      slots_most(most * given.active + (MOST_AT_ONCE - 1) * std::min(experts_most, most * given.active)),
       kv(page_halves * page_count * sizeof(uint16_t)),
-      floats(size_t(most) * (2 * size_t(hidden_width) + qkv_width + mixed_width + 2 * ROPES * given.rotary_dim) * sizeof(float)),
-      bytes(blocks_of(most) * (block_bytes(std::max(hidden_width, mixed_width)) + block_bytes(ffn_width))) {
+      floats(1),
+      bytes(1) {
     model.layers = layers.data();
+    const bool whole = in_floats(given);
+    const size_t rows = most, slots = slots_most, expert_width = padded(given.expert_width, GROUP);
+    const size_t width = 2 * size_t(hidden_width) + qkv_width + mixed_width + 2 * ROPES * given.rotary_dim + experts_most + 1;
+    floats.replace((rows * width + slots * (hidden_width + (whole ? hidden_width + expert_width : 0))) * sizeof(float));
     auto *at = reinterpret_cast<float *>(floats.data());
-    hidden = at;
-    normed = hidden + size_t(most) * hidden_width;
-    qkv = normed + size_t(most) * hidden_width;
-    mixed = qkv + size_t(most) * qkv_width;
-    turns = mixed + size_t(most) * mixed_width;
-    narrow = {bytes.data(), block_bytes(std::max(hidden_width, mixed_width)), given.fine != 0};
-    wide = {bytes.data() + blocks_of(most) * narrow.stride, block_bytes(ffn_width), given.fine != 0};
+    const auto take = [&at](size_t count) { return std::exchange(at, at + count); };
+    hidden = take(rows * hidden_width);
+    normed = take(rows * hidden_width);
+    qkv = take(rows * qkv_width);
+    mixed = take(rows * mixed_width);
+    turns = take(rows * 2 * ROPES * given.rotary_dim);
+    parts = take(slots * hidden_width);
+    float *gathered_floats = whole ? take(slots * hidden_width) : nullptr;
+    float *inner_floats = whole ? take(slots * expert_width) : nullptr;
+    scores = take(rows * experts_most);
+    factor = take(rows);
+    const size_t narrow_block = block_bytes(std::max(hidden_width, mixed_width)), wide_block = block_bytes(ffn_width);
+    const size_t gathered_block = block_bytes(hidden_width), inner_block = block_bytes(given.expert_width);
+    const size_t blocks = blocks_of(most), slot_blocks = slots / MOST_AT_ONCE + 1;
+    bytes.replace(blocks * (narrow_block + wide_block) + slot_blocks * (gathered_block + inner_block));
+    uint8_t *byte = bytes.data();
+    const bool fine = given.fine != 0;
+    narrow = {byte, narrow_block, fine};
+    wide = {byte += blocks * narrow_block, wide_block, fine};
+    gathered = {byte += blocks * wide_block, gathered_block, fine, gathered_floats, size_t(hidden_width)};
+    inner = {byte += slot_blocks * gathered_block, inner_block, fine, inner_floats, expert_width};
+    chosen.resize(rows * given.active);
+    weights.resize(rows * given.active);
+    slot_of.resize(rows * given.active);
+    job_of.resize(experts_most);
 }
 
 }  // namespace fp

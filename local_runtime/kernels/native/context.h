@@ -20,6 +20,7 @@ class Arena {
     Arena &operator=(const Arena &) = delete;
     uint8_t *data() const { return data_; }
     size_t size() const { return bytes_; }
+    void replace(size_t bytes);
 
   private:
     uint8_t *data_;
@@ -28,11 +29,22 @@ class Arena {
 
 struct Context;
 
+// An expert and the slots of the rows that want it.
+struct Job {
+    int expert, first, count;
+};
+
 // The kernels of one instruction set.
 struct Kernels {
     void (*begin)(Context &, const int32_t *tokens);
     void (*layers)(Context &, const int32_t *which, int count);
     void (*head)(Context &, const int32_t *rows, int count, float *logits);
+    // A sparse layer in steps: attention and routes; what all rows take; the jobs that are ready; their sum.
+    void (*route)(Context &, int layer);
+    void (*foresee)(Context &, int layer, float *probabilities);
+    void (*share)(Context &, int layer);
+    void (*compute)(Context &, int layer);
+    void (*mix)(Context &);
     void (*multiply)(const fp_matrix &, const float *x, int rows, bool fine, float *out);
 };
 
@@ -46,6 +58,9 @@ struct Context {
         return {memory, page_halves, head_halves, model.head_dim};
     }
 
+    // What an expert gives to the row in a slot.
+    float *part(int slot) const { return parts + size_t(slot) * hidden_width; }
+
     float *turns_of(int row, int rope) const { return turns + (size_t(row) * ROPES + rope) * 2 * model.rotary_dim; }
 
     fp_model model;
@@ -55,15 +70,22 @@ struct Context {
     int hidden_width, qkv_width, mixed_width, ffn_width;
     size_t page_halves;
     std::unique_ptr<Pool> pool;
+    int experts_most, slots_most;  // of a layer, and of rows with what they want
     Arena kv, floats, bytes;
     // [rows_most][their width]
-    float *hidden, *normed, *qkv, *mixed, *turns;
-    Activations narrow, wide;  // activations of width hidden or heads, and of the feed-forward's inside
+    float *hidden, *normed, *qkv, *mixed, *turns, *scores, *factor, *parts;
+    Activations narrow, wide;     // activations of width hidden or heads, and of the feed-forward's inside
+    Activations gathered, inner;  // the same of the experts' slots
     // The rows of the running step.
     int rows = 0;
     std::vector<int> position;
     std::vector<const int32_t *> table;
     std::vector<int> block_of_rows;  // first rows of stretches that share a sequence, at most 8 rows each
+    // Of the running sparse layer: [rows][active], and which jobs are to be computed.
+    std::vector<int32_t> chosen;
+    std::vector<float> weights;
+    std::vector<int> slot_of, row_of_slot, job_of, ready;
+    std::vector<Job> jobs;
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

@@ -30,6 +30,10 @@ struct Avx2 {
         _mm_storeu_si128(q, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
         _mm_storeu_si128(q + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
     }
+    static F load_bfloat16(const void *p) {
+        const auto *q = static_cast<const __m128i *>(p);
+        return {wide(_mm_loadu_si128(q)), wide(_mm_loadu_si128(q + 1))};
+    }
     static F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
     static F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
     static F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
@@ -88,6 +92,8 @@ struct Avx2 {
     static B high_nibbles(B x) {
         return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
     }
+    template <int BY, int MASK> static B shifted(B x) { return {shifted<BY, MASK>(x.a), shifted<BY, MASK>(x.b)}; }
+    static B either(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
     static I dot_small(I sum, B w, int32_t x) {
         const __m256i four = _mm256_set1_epi32(x);
         return {pairs(sum.a, w.a, four), pairs(sum.b, w.b, four)};
@@ -102,6 +108,13 @@ struct Avx2 {
     static void ask_for(const void *p) { _mm_prefetch(static_cast<const char *>(p), _MM_HINT_T0); }
 
   private:
+    static __m256 wide(__m128i half) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    }
+    template <int BY, int MASK> static __m256i shifted(__m256i x) {
+        const __m256i moved = BY < 0 ? _mm256_slli_epi16(x, BY < 0 ? -BY : 0) : _mm256_srli_epi16(x, BY < 0 ? 0 : BY);
+        return _mm256_and_si256(moved, _mm256_set1_epi8(MASK));
+    }
     static __m256 power_of_two(__m256 n) {
         const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));

@@ -18,6 +18,10 @@ struct Avx512 {
     static void store_half(void *p, F x) {
         _mm256_storeu_si256(static_cast<__m256i *>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
     }
+    static F load_bfloat16(const void *p) {
+        const __m256i half = _mm256_loadu_si256(static_cast<const __m256i *>(p));
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+    }
     static F add(F a, F b) { return _mm512_add_ps(a, b); }
     static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
     static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
@@ -61,6 +65,12 @@ struct Avx512 {
     static B load_bytes(const void *p) { return _mm512_loadu_si512(p); }
     static B low_nibbles(B x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
     static B high_nibbles(B x) { return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15)); }
+    // Right by so many bits (left where BY is negative), and what MASK leaves of each byte.
+    template <int BY, int MASK> static B shifted(B x) {
+        const B moved = BY < 0 ? _mm512_slli_epi16(x, BY < 0 ? -BY : 0) : _mm512_srli_epi16(x, BY < 0 ? 0 : BY);
+        return _mm512_and_si512(moved, _mm512_set1_epi8(MASK));
+    }
+    static B either(B x, B y) { return _mm512_or_si512(x, y); }
     // sum + four products of unsigned and signed bytes in each lane; `x` is the same four for all lanes.
     static I dot_small(I sum, B w, int32_t x) { return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x)); }
     static I dot(I sum, B w, int32_t x) { return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x)); }

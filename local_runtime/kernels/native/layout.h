@@ -14,9 +14,17 @@ constexpr int MOST_AT_ONCE = 8;  // tokens that share what was unpacked of a til
 
 inline int padded(int n, int to) { return (n + to - 1) / to * to; }
 
-inline size_t tile_bytes(int format) {
-    return format == FP_Q4 ? 320 : format == FP_Q8 ? 544 : 576;
+constexpr size_t tile_bytes(int format) {
+    switch (format) {
+        case FP_Q4: return 320;
+        case FP_Q8: return 544;
+        case FP_Q8M: return 576;
+        case FP_BF16: return 1024;
+        default: return 192;
+    }
 }
+
+constexpr size_t LOW_BYTES = 128;  // of a tile of FP_Q22, beside those
 
 // Activations of up to 8 tokens that are multiplied together, a group of columns after the other: int16 numbers as
 // their high and their low bytes, both signed, [8][32] each, then for each token its scale, scale x sum and sum.
@@ -46,7 +54,10 @@ struct Activations {
     uint8_t *memory;
     size_t stride;
     bool fine;  // 16 bits, else 8
+    float *floats = nullptr;  // the same not rounded, [rows][width], where weights want it
+    size_t width = 0;
 
+    float *row(int row) const { return floats + row * width; }
     uint8_t *block(int row) const { return memory + row / MOST_AT_ONCE * stride; }
     Slot slot(int row) const { return {block(row), row % MOST_AT_ONCE}; }
 };

@@ -22,6 +22,10 @@ template <class V> void quantise_group(const float *x, const Activations &to, in
     const float scale = most / range, back = most > 0.0f ? range / most : 0.0f;
     const auto first = V::round(V::mul(a, V::all(back))), second = V::round(V::mul(b, V::all(back)));
     const Slot slot = to.slot(row);
+    if (to.floats) {
+        V::store(to.row(row) + group * GROUP, a);
+        V::store(to.row(row) + group * GROUP + LANES, b);
+    }
     if (to.fine) {
         V::store_int16(slot.high(group), slot.low(group), first);
         V::store_int16(slot.high(group) + LANES, slot.low(group) + LANES, second);
@@ -45,11 +49,34 @@ template <class V, int FORMAT, int N> void add_dots(typename V::I *dots, typenam
     for (int t = 0; t < N; t++) dots[t] = FORMAT == FP_Q4 ? V::dot_small(dots[t], w, x[8 * t]) : V::dot(dots[t], w, x[8 * t]);
 }
 
+// The first of 64 numbers of 4 bits from their upper and lower 2 bits; those after them lie 2 bits higher.
+template <class V, int FORMAT, int AT> typename V::B number(typename V::B upper, typename V::B lower) {
+    const auto high = V::template shifted<AT == 0 ? -2 : 2 * AT - 2, 12>(upper);
+    return FORMAT == FP_Q2 ? high : V::either(high, V::template shifted<2 * AT, 3>(lower));
+}
+
+// The dot products of one tile of FP_Q22 or FP_Q2.
+template <class V, int FORMAT, bool FINE, int N>
+void nested(typename V::I *dots, typename V::I *fine, const uint8_t *tile, const uint8_t *below, const Four *high, const Four *low) {
+    for (int line = 0; line < 2; line++, high += 4, low += 4) {
+        const auto upper = V::load_bytes(tile + 64 * line), lower = FORMAT == FP_Q2 ? upper : V::load_bytes(below + 64 * line);
+        const auto next = [&](auto numbers, int at) {
+            add_dots<V, FP_Q4, N>(dots, numbers, high + at);
+            if constexpr (FINE) add_dots<V, FP_Q4, N>(fine, numbers, low + at);
+        };
+        next(number<V, FORMAT, 0>(upper, lower), 0);
+        next(number<V, FORMAT, 1>(upper, lower), 1);
+        next(number<V, FORMAT, 2>(upper, lower), 2);
+        next(number<V, FORMAT, 3>(upper, lower), 3);
+    }
+}
+
 // 16 rows of weights for the first N tokens of a block; `out` is [N][16]. What a token gets does not depend on N.
 template <class V, int FORMAT, bool FINE, int N>
-void strip(const uint8_t *tile, int groups, const uint8_t *block, float *out) {
-    constexpr int bytes = FORMAT == FP_Q4 ? 320 : FORMAT == FP_Q8 ? 544 : 576;
-    constexpr int scales = FORMAT == FP_Q4 ? 256 : 512;
+void strip(const uint8_t *tile, const uint8_t *below, int groups, const uint8_t *block, float *out) {
+    constexpr int bytes = tile_bytes(FORMAT);
+    constexpr bool in_two = FORMAT == FP_Q22 || FORMAT == FP_Q2;
+    constexpr int scales = in_two ? 128 : FORMAT == FP_Q4 ? 256 : 512;
     constexpr int ahead = 4096;
     typename V::F sums[N];
     for (int t = 0; t < N; t++) sums[t] = V::zero();
@@ -63,8 +90,12 @@ void strip(const uint8_t *tile, int groups, const uint8_t *block, float *out) {
             dots[t] = V::none();
             fine[t] = FORMAT == FP_Q8 ? V::all(-128 * sum[t]) : V::none();
         }
+        if constexpr (in_two) {
+            nested<V, FORMAT, FINE, N>(dots, fine, tile, below, high, low);
+            below += LOW_BYTES;
+        }
 #pragma GCC unroll 4  // a twentieth of the time of a long prompt
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < (in_two ? 0 : 4); j++) {
             const auto some = V::load_bytes(tile + 64 * j);
             const auto first = FORMAT == FP_Q4 ? V::low_nibbles(some) : some;
             const auto second = FORMAT == FP_Q4 ? V::high_nibbles(some) : V::load_bytes(tile + 64 * (j + 4));
@@ -79,7 +110,8 @@ void strip(const uint8_t *tile, int groups, const uint8_t *block, float *out) {
             sums[t] = V::fma(V::to_float(dot), V::mul(d, V::all(scale[t])), sums[t]);
         }
         if constexpr (FORMAT != FP_Q8) {
-            const auto m = V::load_half(tile + scales + 32);
+            auto m = V::load_half(tile + scales + 32);
+            if constexpr (FORMAT == FP_Q2) m = V::fma(d, V::all(1.5f), m);
             for (int t = 0; t < N; t++) sums[t] = V::fma(m, V::all(scale[MOST_AT_ONCE + t]), sums[t]);
         }
     }
@@ -87,25 +119,39 @@ void strip(const uint8_t *tile, int groups, const uint8_t *block, float *out) {
 }
 
 template <class V, int FORMAT, bool FINE>
-void strip(const uint8_t *tile, int groups, const uint8_t *block, int n, float *out) {
+void strip(const uint8_t *tile, const uint8_t *below, int groups, const uint8_t *block, int n, float *out) {
     switch (n) {
-        case 1: return strip<V, FORMAT, FINE, 1>(tile, groups, block, out);
-        case 2: return strip<V, FORMAT, FINE, 2>(tile, groups, block, out);
-        case 3: return strip<V, FORMAT, FINE, 3>(tile, groups, block, out);
-        case 4: return strip<V, FORMAT, FINE, 4>(tile, groups, block, out);
-        case 5: return strip<V, FORMAT, FINE, 5>(tile, groups, block, out);
-        case 6: return strip<V, FORMAT, FINE, 6>(tile, groups, block, out);
-        case 7: return strip<V, FORMAT, FINE, 7>(tile, groups, block, out);
-        default: return strip<V, FORMAT, FINE, 8>(tile, groups, block, out);
+        case 1: return strip<V, FORMAT, FINE, 1>(tile, below, groups, block, out);
+        case 2: return strip<V, FORMAT, FINE, 2>(tile, below, groups, block, out);
+        case 3: return strip<V, FORMAT, FINE, 3>(tile, below, groups, block, out);
+        case 4: return strip<V, FORMAT, FINE, 4>(tile, below, groups, block, out);
+        case 5: return strip<V, FORMAT, FINE, 5>(tile, below, groups, block, out);
+        case 6: return strip<V, FORMAT, FINE, 6>(tile, below, groups, block, out);
+        case 7: return strip<V, FORMAT, FINE, 7>(tile, below, groups, block, out);
+        default: return strip<V, FORMAT, FINE, 8>(tile, below, groups, block, out);
     }
 }
 
-template <class V, bool FINE> void strip(int format, const uint8_t *tile, int groups, const uint8_t *block, int n, float *out) {
+template <class V, bool FINE>
+void strip(int format, const uint8_t *tile, const uint8_t *below, int groups, const uint8_t *block, int n, float *out) {
     switch (format) {
-        case FP_Q4: return strip<V, FP_Q4, FINE>(tile, groups, block, n, out);
-        case FP_Q8: return strip<V, FP_Q8, FINE>(tile, groups, block, n, out);
-        default: return strip<V, FP_Q8M, FINE>(tile, groups, block, n, out);
+        case FP_Q4: return strip<V, FP_Q4, FINE>(tile, below, groups, block, n, out);
+        case FP_Q8: return strip<V, FP_Q8, FINE>(tile, below, groups, block, n, out);
+        case FP_Q22: return strip<V, FP_Q22, FINE>(tile, below, groups, block, n, out);
+        case FP_Q2: return strip<V, FP_Q2, FINE>(tile, below, groups, block, n, out);
+        default: return strip<V, FP_Q8M, FINE>(tile, below, groups, block, n, out);
     }
+}
+
+// The same with weights of bfloat16, for activations that are not rounded.
+template <class V> void strip_of_floats(const uint8_t *tile, int cols, const float *x, size_t width, int n, float *out) {
+    typename V::F sums[MOST_AT_ONCE];
+    for (int t = 0; t < n; t++) sums[t] = V::zero();
+    for (int i = 0; i < cols; i++) {
+        const auto w = V::load_bfloat16(tile + 2 * LANES * static_cast<size_t>(i));
+        for (int t = 0; t < n; t++) sums[t] = V::fma(w, V::all(x[t * width + i]), sums[t]);
+    }
+    for (int t = 0; t < n; t++) V::store(out + t * LANES, sums[t]);
 }
 
 // Strip `index` of a matrix for `n` rows from `first`, a multiple of 8.
@@ -113,10 +159,13 @@ template <class V>
 void strip(const fp_matrix &matrix, int index, const Activations &rows, int first, int n, float *out) {
     const int groups = padded(matrix.cols, GROUP) / GROUP;
     const uint8_t *tile = matrix.tiles + static_cast<size_t>(index) * groups * tile_bytes(matrix.format);
-    if (rows.fine)
-        strip<V, true>(matrix.format, tile, groups, rows.block(first), n, out);
+    const uint8_t *below = matrix.low + static_cast<size_t>(index) * groups * LOW_BYTES;
+    if (matrix.format == FP_BF16)
+        strip_of_floats<V>(tile, matrix.cols, rows.row(first), rows.width, n, out);
+    else if (rows.fine)
+        strip<V, true>(matrix.format, tile, below, groups, rows.block(first), n, out);
     else
-        strip<V, false>(matrix.format, tile, groups, rows.block(first), n, out);
+        strip<V, false>(matrix.format, tile, below, groups, rows.block(first), n, out);
 }
 
 // One row of a matrix as numbers: what an embedding looks up. `out` has room for whole groups.

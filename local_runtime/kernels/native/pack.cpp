@@ -53,6 +53,29 @@ uint16_t times_minus_8(uint16_t half) {
 
 }  // namespace
 
+// Tiles of FP_Q4 as FP_Q22: upper bits with scales and minima, and lower bits.
+FP_OUT void fp_split(const uint8_t *tiles, int count, uint8_t *upper, uint8_t *lower) {
+    for (int tile = 0; tile < count; tile++, tiles += 320, upper += 192, lower += 128) {
+        std::memset(upper, 0, 128);
+        std::memset(lower, 0, 128);
+        for (int k = 0; k < 8; k++)
+            for (int i = 0; i < 64; i++) {
+                const int pair = tiles[64 * (k % 4) + i], number = k < 4 ? pair & 15 : pair >> 4;
+                upper[64 * (k / 4) + i] |= static_cast<uint8_t>(number >> 2 << 2 * (k % 4));
+                lower[64 * (k / 4) + i] |= static_cast<uint8_t>((number & 3) << 2 * (k % 4));
+            }
+        std::memcpy(upper + 128, tiles + 256, 64);
+    }
+}
+
+// Rows of bfloat16 [rows][cols]; row r becomes row to[r].
+FP_OUT void fp_pack_bfloat16(uint8_t *tiles, int cols, const uint16_t *numbers, int rows, const int32_t *to) {
+    const size_t strip = size_t(fp::padded(cols, fp::GROUP)) * fp::LANES;
+    for (int r = 0; r < rows; r++, numbers += cols)
+        for (int i = 0; i < cols; i++)
+            std::memcpy(tiles + 2 * (to[r] / fp::LANES * strip + size_t(i) * fp::LANES + to[r] % fp::LANES), numbers + i, 2);
+}
+
 // Bytes of a matrix in tiles.
 FP_OUT size_t fp_matrix_bytes(int rows, int cols, int format) {
     return size_t(fp::padded(rows, fp::LANES)) / fp::LANES * (fp::padded(cols, fp::GROUP) / fp::GROUP) *

@@ -3,18 +3,14 @@
 // Threads run the same code; each phase's items are taken from a common counter, and all meet before the next phase.
 #pragma once
 
-#include <cmath>
-#include <cstring>
-
 #include "attention.h"
-#include "context.h"
-#include "matmul.h"
+#include "experts.h"
 
 namespace fp {
 
-template <class V> class Step {
+template <class V> class Step : Parts<V> {
   public:
-    explicit Step(Context &context) : c(context), m(context.model) {}
+    explicit Step(Context &context) : Parts<V>(context) {}
 
     void begin(const int32_t *tokens) {
         for (int r = 0; r < c.rows; r++) {
@@ -28,8 +24,17 @@ template <class V> class Step {
 
     void layer(int index) {
         const fp_layer &layer = c.layers[index];
-        attention(index, layer);
-        feed_forward(layer);
+        if (!layer.experts) {
+            attention(index, layer);
+            feed_forward(layer);
+            return;
+        }
+        route(index);
+        shared(layer);
+        Experts<V> experts(c);
+        experts.gather();
+        experts.compute(layer);
+        experts.mix();
     }
 
     void head(const int32_t *wanted, int count, float *logits) {
@@ -52,62 +57,23 @@ template <class V> class Step {
         }
     }
 
+    // Attention of a sparse layer, and which experts its rows want.
+    void route(int index) {
+        attention(index, c.layers[index]);
+        Experts<V>(c).route(c.layers[index]);
+    }
+
+    // What every row takes beside its experts.
+    void shared(const fp_layer &layer) {
+        if (!layer.down.tiles) return;
+        gate_up(layer);
+        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr);
+    }
+
   private:
-    Context &c;
-    const fp_model &m;
-
-    // RMSNorm (arXiv:1910.07467), then int8; also as floats where `floats` is given.
-    void normalise(const float *x, const float *weight, float *floats, const Activations &to, int row) {
-        alignas(64) float group[GROUP];
-        const auto by = V::all(inverse_rms(x, m.hidden));
-        for (int i = 0; i < m.hidden; i += GROUP) {
-            float *scaled = floats ? floats + i : group;
-            scale_by(x + i, weight + i, by, std::min(GROUP, m.hidden - i), scaled);
-            quantise_group<V>(scaled, to, row, i / GROUP);
-        }
-    }
-
-    // Up to 32 elements of x * by * weight, 0 beyond them.
-    static void scale_by(const float *x, const float *weight, typename V::F by, int width, float *to) {
-        if (width == GROUP) {
-            V::store(to, V::mul(V::mul(V::load(x), by), V::load(weight)));
-            V::store(to + LANES, V::mul(V::mul(V::load(x + LANES), by), V::load(weight + LANES)));
-            return;
-        }
-        float lanes[LANES];
-        V::store(lanes, by);
-        for (int i = 0; i < GROUP; i++) to[i] = i < width ? x[i] * lanes[0] * weight[i] : 0.0f;
-    }
-
-    float inverse_rms(const float *x, int width) const {
-        auto sum = V::zero();
-        int i = 0;
-        for (; i + LANES <= width; i += LANES) {
-            const auto some = V::load(x + i);
-            sum = V::fma(some, some, sum);
-        }
-        float total = sum_of<V>(sum);
-        for (; i < width; i++) total += x[i] * x[i];
-        return 1.0f / std::sqrt(total / static_cast<float>(width) + m.eps);
-    }
-
-    // `done(strip, token, tokens, out)` gets every strip of the product for up to 8 tokens at once.
-    template <class Done> void multiply(const fp_matrix &matrix, const Activations &rows, int count, Done done) {
-        const int strips = padded(matrix.rows, LANES) / LANES, step = share_of(strips);
-        alignas(64) float out[MOST_AT_ONCE * LANES];
-        for (int s; (s = c.pool->take(step)) < strips;)
-            for (int last = std::min(s + step, strips); s < last; s++)
-                for (int t = 0; t < count; t += MOST_AT_ONCE) {
-                    const int n = std::min(MOST_AT_ONCE, count - t);
-                    strip<V>(matrix, s, rows, t, n, out);
-                    done(s, t, n, out);
-                }
-    }
-
-    int share_of(int items) const {
-        const int threads = c.pool->threads();
-        return threads == 1 ? items : std::max(1, items / (threads * 6));
-    }
+    using P = Parts<V>;
+    using P::add_bias, P::c, P::each, P::gated, P::gated_items, P::hidden, P::inverse_rms, P::m, P::multiply, P::normalise,
+        P::share_of;
 
     void attention(int index, const fp_layer &layer) {
         for (int r; (r = c.pool->take(1)) < c.rows;)
@@ -121,9 +87,7 @@ template <class V> class Step {
         });
         c.pool->meet();
         const int per_row = m.heads + 2 * m.kv_heads;
-        for (int item, step = share_of(c.rows * per_row); (item = c.pool->take(step)) < c.rows * per_row;)
-            for (int last = std::min(item + step, c.rows * per_row); item < last; item++)
-                prepare(index, layer, item / per_row, item % per_row);
+        each(c.rows * per_row, [&](int item) { prepare(index, layer, item / per_row, item % per_row); });
         c.pool->meet();
         attend(index, layer);
         c.pool->meet();
@@ -133,15 +97,9 @@ template <class V> class Step {
         add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm);
     }
 
-    float *hidden(int row) const { return c.hidden + static_cast<size_t>(row) * c.hidden_width; }
-
-    static void add_bias(const float *x, const float *bias, int strip, int rows, float *to) {
-        const int width = std::min(LANES, rows - strip * LANES);
-        for (int i = 0; i < width; i++) to[i] = x[i] + (bias ? bias[strip * LANES + i] : 0.0f);
-    }
-
-    // hidden += matrix x rows, normalised first where the family does so.
-    void add_product(const fp_matrix &matrix, const Activations &rows, const float *bias, const float *norm) {
+    // hidden += matrix x rows, normalised first where the family does so, or times a factor for each row.
+    void add_product(const fp_matrix &matrix, const Activations &rows, const float *bias, const float *norm,
+                     const float *factor = nullptr) {
         multiply(matrix, rows, c.rows, [&](int s, int t, int n, const float *out) {
             for (int i = 0; i < n; i++) {
                 if (norm) {
@@ -152,7 +110,8 @@ template <class V> class Step {
                 float lanes[LANES];
                 add_bias(out + i * LANES, bias, s, matrix.rows, lanes);
                 const int width = std::min(LANES, matrix.rows - s * LANES);
-                for (int j = 0; j < width; j++) to[j] += lanes[j];
+                const float by = factor ? factor[t + i] : 1.0f;
+                for (int j = 0; j < width; j++) to[j] += lanes[j] * by;
             }
         });
         c.pool->meet();
@@ -267,42 +226,16 @@ template <class V> class Step {
     void feed_forward(const fp_layer &layer) {
         for (int r; (r = c.pool->take(1)) < c.rows;) normalise(hidden(r), layer.ffn_norm, nullptr, c.narrow, r);
         c.pool->meet();
-        gated(layer.gate_up, layer.gate_up_bias, c.narrow, c.wide, c.rows);
-        c.pool->meet();
+        gate_up(layer);
         add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm);
     }
 
-    // activation(gate) * up, as int8 (arXiv:2002.05202). An item is 32 columns: two strips of gate, two of up.
-    void gated(const fp_matrix &matrix, const float *bias, const Activations &rows, const Activations &to, int count) {
-        const int items = padded(matrix.rows, 4 * LANES) / (4 * LANES), strips = padded(matrix.rows, LANES) / LANES;
-        const int step = share_of(items);
-        alignas(64) float gate[MOST_AT_ONCE * LANES], up[MOST_AT_ONCE * LANES], both[MOST_AT_ONCE][GROUP];
-        for (int item; (item = c.pool->take(step)) < items;)
-            for (int last = std::min(item + step, items); item < last; item++)
-                for (int t = 0; t < count; t += MOST_AT_ONCE) {
-                    const int n = std::min(MOST_AT_ONCE, count - t);
-                    for (int half = 0; half < 2; half++) {
-                        const int s = 4 * item + 2 * half;
-                        if (s >= strips) {
-                            for (int i = 0; i < n; i++) std::memset(both[i] + LANES, 0, LANES * sizeof(float));
-                            break;
-                        }
-                        strip<V>(matrix, s, rows, t, n, gate);
-                        strip<V>(matrix, s + 1, rows, t, n, up);
-                        for (int i = 0; i < n; i++) {
-                            auto g = V::load(gate + i * LANES), u = V::load(up + i * LANES);
-                            if (bias) {
-                                g = V::add(g, V::load(bias + s * LANES));
-                                u = V::add(u, V::load(bias + (s + 1) * LANES));
-                            }
-                            V::store(both[i] + half * LANES, V::mul(activated(g), u));
-                        }
-                    }
-                    for (int i = 0; i < n; i++) quantise_group<V>(both[i], to, t + i, item);
-                }
+    void gate_up(const fp_layer &layer) {
+        each(gated_items(layer.gate_up), [&](int item) {
+            gated(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide);
+        });
+        c.pool->meet();
     }
-
-    typename V::F activated(typename V::F x) const { return m.activation == FP_SILU ? silu<V>(x) : gelu_tanh<V>(x); }
 };
 
 template <class V> Kernels kernels_for() {
@@ -319,12 +252,32 @@ template <class V> Kernels kernels_for() {
             const std::function<void(int)> work = [&](int) { Step<V>(c).head(rows, count, logits); };
             c.pool->run(c.threads, work);
         },
+        [](Context &c, int layer) {
+            const std::function<void(int)> work = [&](int) { Step<V>(c).route(layer); };
+            c.pool->run(c.threads, work);
+        },
+        [](Context &c, int layer, float *probabilities) { Experts<V>(c).foresee(c.layers[layer], probabilities); },
+        [](Context &c, int layer) {
+            const std::function<void(int)> work = [&](int) {
+                Step<V>(c).shared(c.layers[layer]);
+                Experts<V>(c).gather();
+            };
+            c.pool->run(c.threads, work);
+        },
+        [](Context &c, int layer) {
+            const std::function<void(int)> work = [&](int) { Experts<V>(c).compute(c.layers[layer]); };
+            c.pool->run(c.threads, work);
+        },
+        [](Context &c) {
+            const std::function<void(int)> work = [&](int) { Experts<V>(c).mix(); };
+            c.pool->run(c.threads, work);
+        },
         [](const fp_matrix &matrix, const float *x, int rows, bool fine, float *out) {
             const int strips = padded(matrix.rows, LANES) / LANES, wide = padded(matrix.cols, GROUP);
             const size_t stride = block_bytes(matrix.cols);
             std::vector<uint8_t> memory(stride * padded(rows, MOST_AT_ONCE) / MOST_AT_ONCE);
-            const Activations all{memory.data(), stride, fine};
-            std::vector<float> whole(wide);
+            std::vector<float> floats(size_t(rows) * wide), whole(wide);
+            const Activations all{memory.data(), stride, fine, floats.data(), size_t(wide)};
             for (int r = 0; r < rows; r++) {
                 std::memcpy(whole.data(), x + static_cast<size_t>(r) * matrix.cols, matrix.cols * sizeof(float));
                 quantise<V>(whole.data(), matrix.cols, all, r);

@@ -19,7 +19,7 @@ from local_runtime.kernels.library import kernels
 from local_runtime.kernels.packing import rounded
 from local_runtime.models import load
 from local_runtime.models.base import Logits, Segment
-from local_runtime.models.hf_config import spec_from_config
+from local_runtime.models.hf_config import SPARSE_FAMILIES, spec_from_config
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.names import HUGGING_FACE
 from local_runtime.models.native import NativeModel
@@ -47,11 +47,11 @@ def representable(model: Any) -> Any:
     """The model with matrices that 8 bits in groups of 32 can say exactly."""
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 2:
-                groups = rounded(parameter.numpy(), Q8)
+            if parameter.dim() >= 2:
+                groups = rounded(parameter.reshape(-1, parameter.shape[-1]).numpy(), Q8)
                 steps = np.repeat(groups.d.astype(np.float32), GROUP, axis=1)
                 said = (groups.q.astype(np.float32) - 128) * steps
-                parameter.copy_(torch.from_numpy(said[:, : parameter.shape[1]]))
+                parameter.copy_(torch.from_numpy(said[:, : parameter.shape[-1]]).reshape(parameter.shape))
     return model
 
 
@@ -80,9 +80,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def off(got: Logits, want: Logits) -> float:
-    """The error's size beside the logits' own."""
-    return float(np.sqrt(np.mean((got - want) ** 2) / np.mean(want**2)))
+def off(got: Logits, want: Logits, forgiven: int = 0) -> float:
+    """The error's size beside the logits' own, without the worst rows: where a router is torn between two experts, the
+    rounding of activations decides."""
+    error = np.sort(np.mean((got - want) ** 2, axis=1))
+    return float(np.sqrt(np.mean(error[: len(error) - forgiven]) / np.mean(want**2)))
 
 
 def whole(model: NativeModel, ids: list[int], slot: int = 0) -> Logits:
@@ -96,10 +98,11 @@ def test_logits_are_hugging_faces_but_for_the_rounding_of_activations_keys_and_v
     with torch.inference_mode():
         want = reference(torch.tensor([ids])).logits[0].numpy()
 
-    fine, coarse = (off(whole(native(folder, fine=bits), ids), want) for bits in (True, False))
+    sparse = reference.config.model_type in SPARSE_FAMILIES
+    fine, coarse = (off(whole(native(folder, fine=bits), ids), want, 5 * sparse) for bits in (True, False))
 
     assert fine < 0.004 and fine < coarse / 20
-    assert coarse < 0.1
+    assert coarse < (0.2 if sparse else 0.1)
 
 
 @needs_kernels
@@ -265,7 +268,7 @@ def test_models_that_the_kernels_can_not_compute_run_in_torch(tmp_path: Path) ->
     save_tiny("mixtral", tmp_path)
 
     assert isinstance(load_model(tmp_path, LoadOptions(slots=1)).model, Transformer)
-    with pytest.raises(ValueError, match="experts"):
+    with pytest.raises(ValueError, match="heads of 8"):
         load_model(tmp_path, LoadOptions("int8", slots=1))
 
 

@@ -86,6 +86,9 @@ WIDE: dict[str, dict[str, Any]] = {
     "qwen2 wide": {"hidden_size": 64, "num_key_value_heads": 1},
     "qwen3": {"head_dim": 16},
     "qwen3 half windowed": FAMILIES["qwen3 half windowed"],
+    "mixtral wide": {"num_local_experts": 5, "head_dim": 16, "intermediate_size": 64},
+    "qwen3_moe wide": FAMILIES["qwen3_moe"] | {"moe_intermediate_size": 40, "head_dim": 16},
+    "qwen3_moe wide raw": FAMILIES["qwen3_moe raw weights"] | {"moe_intermediate_size": 64, "head_dim": 32},
 }
 CLASSES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),

@@ -22,7 +22,7 @@ def groups_of(form: int, rows: int, cols: int, seed: int = 0) -> Groups:
 def matrix_of(use: Kernels, groups: Groups, cols: int) -> tuple[Matrix, Arena]:
     rows = len(groups.q)
     arena = Arena(use, use.library.fp_matrix_bytes(rows, cols, groups.form) + 8192)
-    matrix = Matrix(arena.address, rows, cols, groups.form, 0)
+    matrix = Matrix(arena.address, None, rows, cols, groups.form, 0)
     pack(use, matrix, groups, np.arange(rows, dtype=np.int32))
     return matrix, arena
 

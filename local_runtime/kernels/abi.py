@@ -60,7 +60,7 @@ class Model(ctypes.Structure):
         ("frequencies", c_void_p * 2),
         *((name, c_int32) for name in ("layer_count", "hidden", "heads", "kv_heads", "head_dim", "rotary_dim")),
         *((name, c_int32) for name in ("intermediate", "vocab", "activation", "fine")),
-        *((name, c_int32) for name in ("active", "expert_width", "normalise", "unused")),
+        *((name, c_int32) for name in ("active", "expert_width", "weighting", "early")),
         *((name, c_float) for name in ("eps", "embed_scale", "attn_scale", "attn_cap", "logit_cap", "routed_scale")),
         *((name, c_float) for name in ("top_p", "rounded_up")),
     ]

@@ -75,6 +75,12 @@ def _experts(spec: ModelSpec, names: TensorNames, present: Collection[str], i: i
     experts, rows, hidden = spec.moe.experts, spec.moe.intermediate, spec.hidden
     stored = expert_names(names, present, i)
     yield stored.router.format(i=i), (experts, hidden)
+    if spec.moe.shared:
+        yield stored.shared_gate.format(i=i), (spec.moe.shared, hidden)
+        yield stored.shared_up.format(i=i), (spec.moe.shared, hidden)
+        yield stored.shared_down.format(i=i), (hidden, spec.moe.shared)
+    if spec.moe.shared_gate:
+        yield stored.shared_router.format(i=i), (1, hidden)
     shapes = {stored.gate_up: (2 * rows, hidden), stored.gate: (rows, hidden), stored.up: (rows, hidden)}
     shapes |= {stored.down: (hidden, rows)}
     for name, shape in shapes.items():

@@ -6,8 +6,10 @@ from local_runtime.base import BadWeights, UnsupportedModel
 from local_runtime.models.metadata import Metadata
 from local_runtime.models.spec import MAX_LAYERS, Layer, LinearScaling, Llama3Scaling, ModelSpec, Moe, Rope
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe")
-SPARSE_FAMILIES = ("mixtral", "qwen3_moe")
+# What `fingerpost moe refactor` makes of a dense model.
+REFACTORED = "fingerpost_moe"
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe", REFACTORED)
+SPARSE_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", REFACTORED)
 DEFAULT_THETA = 10000.0
 
 
@@ -37,7 +39,7 @@ def spec_from_config(config: Metadata) -> ModelSpec:
         rope=_rope(config),
         tied_embeddings=config.flag("tie_word_embeddings", False),
         qk_norm=family in ("qwen3", "qwen3_moe"),
-        qkv_bias=bias or family == "qwen2",
+        qkv_bias=bias or config.flag("qkv_bias", family in ("qwen2", "qwen2_moe")),
         out_bias=bias,
         mlp_bias=config.flag("mlp_bias", False),
         moe=_moe(config, family),
@@ -74,14 +76,18 @@ def _moe(config: Metadata, family: str) -> Moe | None:
             intermediate=config.integer("intermediate_size"),
             normalise=True,
         )
-    if family == "qwen3_moe":
-        return Moe(
-            experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
-            active=config.integer("num_experts_per_tok", 8),
-            intermediate=config.integer("moe_intermediate_size"),
-            normalise=config.flag("norm_topk_prob", False),
-        )
-    return None
+    if family not in SPARSE_FAMILIES:
+        return None
+    return Moe(
+        experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
+        active=config.integer("num_experts_per_tok", 8),
+        intermediate=config.integer("moe_intermediate_size"),
+        normalise=config.flag("norm_topk_prob", False),
+        shared=config.integer("shared_expert_intermediate_size", 0) if family != "qwen3_moe" else 0,
+        shared_gate=family == "qwen2_moe",
+        even=family == REFACTORED,
+        early=family == REFACTORED and config.flag("early_routers", False),
+    )
 
 
 def _layers(config: Metadata, family: str) -> tuple[Layer, ...]:
@@ -108,5 +114,5 @@ def _windows(config: Metadata, family: str, count: int) -> list[int | None]:
         if len(kinds) != count:
             raise BadWeights(f"{config.where}: layer_types has {len(kinds)} entries for {count} layers")
         return [window if kind == "sliding_attention" else None for kind in kinds]
-    first = config.integer("max_window_layers", 0) if family in ("qwen2", "qwen3") else 0
+    first = config.integer("max_window_layers", 0) if family in ("qwen2", "qwen3", "qwen2_moe") else 0
     return [window if i >= first else None for i in range(count)]

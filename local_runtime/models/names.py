@@ -10,6 +10,7 @@ class ExpertNames:
     """One way of storing experts; `gate_up` is set where gate and up are one tensor.
 
     With `{e}` in the names every expert has its own matrices; without it one tensor [experts, rows, columns] holds all.
+    `shared_gate`, `shared_up` and `shared_down` are of what every token takes beside them.
     """
 
     router: str
@@ -17,6 +18,10 @@ class ExpertNames:
     gate: str = ""
     up: str = ""
     gate_up: str = ""
+    shared_gate: str = ""
+    shared_up: str = ""
+    shared_down: str = ""
+    shared_router: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,19 @@ HUGGING_FACE = TensorNames(
             gate=_MLP + "experts.{e}.gate_proj.weight",
             up=_MLP + "experts.{e}.up_proj.weight",
             down=_MLP + "experts.{e}.down_proj.weight",
+            shared_gate=_MLP + "shared_expert.gate_proj.weight",
+            shared_up=_MLP + "shared_expert.up_proj.weight",
+            shared_down=_MLP + "shared_expert.down_proj.weight",
+            shared_router=_MLP + "shared_expert_gate.weight",
         ),
         ExpertNames(
             router=_MLP + "gate.weight",
             gate_up=_MLP + "experts.gate_up_proj",
             down=_MLP + "experts.down_proj",
+            shared_gate=_MLP + "shared_expert.gate_proj.weight",
+            shared_up=_MLP + "shared_expert.up_proj.weight",
+            shared_down=_MLP + "shared_expert.down_proj.weight",
+            shared_router=_MLP + "shared_expert_gate.weight",
         ),
     ),
 )

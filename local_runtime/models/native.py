@@ -138,7 +138,8 @@ def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:
         attn_scale=spec.head_dim**-0.5,
         active=moe.active if moe else 0,
         expert_width=moe.intermediate if moe else 0,
-        normalise=moe.normalise if moe else 0,
+        weighting=(2 if moe.even else int(moe.normalise)) if moe else 0,
+        early=moe.early if moe else 0,
         routed_scale=moe.scale if moe else 1.0,
         top_p=math.inf,
     )

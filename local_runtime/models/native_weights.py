@@ -129,11 +129,19 @@ class _Filler:
             self._part(names.v, i, wide + narrow + as_it_is(narrow)),
         ]
         plans: dict[str, Plan] = {"qkv": qkv, "out": [self._part(names.out, i, as_it_is(spec.hidden))]}
-        if spec.layers[i].sparse:
-            return plans
-        turns = [in_turns(spec.intermediate, 0), in_turns(spec.intermediate, 1)]
-        gate_up = [self._part(names.gate, i, turns[0]), self._part(names.up, i, turns[1])]
-        return plans | {"gate_up": gate_up, "down": [self._part(names.down, i, as_it_is(spec.hidden))]}
+        if not spec.layers[i].sparse:
+            return plans | self._feed_forward((names.gate, names.up, names.down), i, spec.intermediate, ".weight")
+        if spec.moe and spec.moe.shared:
+            stored = expert_names(names, self._source.names(), i)
+            called = stored.shared_gate, stored.shared_up, stored.shared_down
+            return plans | self._feed_forward(called, i, spec.moe.shared)
+        return plans
+
+    def _feed_forward(self, called: tuple[str, str, str], i: int, width: int, suffix: str = "") -> dict[str, Plan]:
+        """Gate and up in turns, and down."""
+        gate, up, down = (name.format(i=i) + suffix for name in called)
+        gate_up = [Part(gate, in_turns(width, 0)), Part(up, in_turns(width, 1))]
+        return {"gate_up": gate_up, "down": [Part(down, as_it_is(self._spec.hidden))]}
 
     @staticmethod
     def _part(name: str, i: int, to: Rows) -> Part:
@@ -153,6 +161,8 @@ class _Filler:
         router = self._source.floats(stored.router.format(i=i))
         layer.experts = len(router)
         layer.router = self._keep(router.ravel())
+        if self._spec.moe and self._spec.moe.shared_gate:
+            layer.shared_router = self._keep(self._source.floats(stored.shared_router.format(i=i)).ravel())
         if self._elsewhere is None:
             table = self._experts.resident(self._experts.shape(), i, at)
         else:
@@ -174,7 +184,7 @@ class _Filler:
             layer.qkv_bias = self._bias(plans["qkv"])
         if spec.out_bias:
             layer.out_bias = self._vector(names.out.format(i=i) + ".bias")
-        if spec.mlp_bias and "down" in plans:
+        if spec.mlp_bias and not spec.layers[i].sparse:
             layer.gate_up_bias = self._bias(plans["gate_up"])
             layer.down_bias = self._vector(names.down.format(i=i) + ".bias")
         layer.window = spec.layers[i].window or 0

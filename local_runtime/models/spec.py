@@ -46,6 +46,8 @@ class Moe:
 
     `normalise` rescales the chosen router probabilities to sum to one; then they are multiplied by `scale`. Beside them
     every token takes one of width `shared` (0: none), weighted by a sigmoid of its own router where `shared_gate`.
+    `even`: those chosen count alike. `early`: each router but the first reads what the sparse layer before it reads
+    (Read-ME's pre-gating, arXiv:2410.19123), so that a layer's experts are known one layer ahead.
     """
 
     experts: int
@@ -55,6 +57,8 @@ class Moe:
     scale: float = 1.0
     shared: int = 0
     shared_gate: bool = False
+    even: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

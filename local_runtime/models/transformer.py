@@ -11,7 +11,7 @@ from torch.nn import functional
 from local_runtime.kv.cache import PagedCache
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.rope import frequencies
-from local_runtime.models.spec import ModelSpec
+from local_runtime.models.spec import ModelSpec, Moe
 from local_runtime.models.weights import DenseWeights, LayerWeights, ModelWeights, MoeWeights
 
 REFINED = 64
@@ -62,9 +62,12 @@ class Transformer:
         positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
         turns = _rotations(positions, self._frequencies)
         hidden = self.weights.embed[tokens].float()
+        before: torch.Tensor | None = None
         for i, layer in enumerate(self.weights.layers):
             hidden.add_(self._attention(i, layer, self._normed(hidden, layer.attn_norm), spans, turns))
-            hidden.add_(self._feed_forward(layer.ffn, self._normed(hidden, layer.ffn_norm)))
+            inside = self._normed(hidden, layer.ffn_norm)
+            hidden.add_(feed_forward(layer.ffn, inside, before))
+            before = inside if isinstance(layer.ffn, MoeWeights) else before
         pairs = zip(segments, spans, strict=True)
         wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
         return self._head(hidden[wanted])
@@ -124,11 +127,6 @@ class Transformer:
         unfolded = mixed.view(spec.kv_heads, self._group, rows, spec.head_dim).permute(2, 0, 1, 3)
         return unfolded.reshape(rows, spec.heads * spec.head_dim)
 
-    def _feed_forward(self, ffn: DenseWeights | MoeWeights, x: torch.Tensor) -> torch.Tensor:
-        if isinstance(ffn, MoeWeights):
-            return _experts(ffn, x)
-        return functional.linear(_swiglu(functional.linear(x, ffn.gate_up, ffn.gate_up_bias)), ffn.down, ffn.down_bias)
-
     def _spans(self, segments: Sequence[Segment]) -> list[_Span]:
         spans, a = [], 0
         for segment in segments:
@@ -157,24 +155,46 @@ class Transformer:
         return first, mask.repeat(self._group, 1)
 
 
+def feed_forward(ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+    """[rows, hidden]; `before` is what the sparse layer before this one got, None: there is none."""
+    if isinstance(ffn, MoeWeights):
+        return _experts(ffn, x, x if before is None or not ffn.moe.early else before)
+    return functional.linear(_swiglu(functional.linear(x, ffn.gate_up, ffn.gate_up_bias)), ffn.down, ffn.down_bias)
+
+
 def _swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """SiLU(gate) * up (arXiv:2002.05202); gate and up side by side in the last dimension."""
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.silu(gate) * up
 
 
-def _experts(ffn: MoeWeights, x: torch.Tensor) -> torch.Tensor:
-    """Top-k routed SwiGLU experts (arXiv:2401.04088); float32 [rows, hidden], router probabilities in float32."""
-    probabilities = functional.linear(x, ffn.router).float().softmax(dim=-1)
-    weights, chosen = probabilities.topk(ffn.moe.active, dim=-1)
-    if ffn.moe.normalise:
-        weights = weights / weights.sum(dim=-1, keepdim=True)
+def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Top-k routed SwiGLU experts (arXiv:2401.04088); float32 [rows, hidden], router probabilities in float32.
+
+    The router reads `asked`.
+    """
+    weights, chosen = routes(ffn.moe, functional.linear(asked, ffn.router).float())
     mixed = torch.zeros(x.shape, dtype=torch.float32)
     for expert in torch.bincount(chosen.flatten()).nonzero().flatten().tolist():
         rows, rank = torch.where(chosen == expert)
         out = functional.linear(_swiglu(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
         mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
+    if ffn.shared is not None:
+        shared = feed_forward(ffn.shared, x, None).float()
+        if ffn.shared_router is not None:
+            shared *= torch.sigmoid(functional.linear(x, ffn.shared_router).float())
+        mixed += shared
     return mixed
+
+
+def routes(moe: Moe, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and numbers of the chosen experts [rows, active] from what the router says [rows, experts]."""
+    weights, chosen = scores.softmax(dim=-1).topk(moe.active, dim=-1)
+    if moe.even:
+        weights = torch.ones_like(weights)
+    elif moe.normalise:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights * moe.scale, chosen
 
 
 def _rotations(positions: torch.Tensor, per_position: torch.Tensor) -> torch.Tensor:

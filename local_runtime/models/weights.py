@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from local_runtime.models.expected import check_shapes, expert_names
-from local_runtime.models.names import TensorNames
+from local_runtime.models.names import ExpertNames, TensorNames
 from local_runtime.models.source import TensorSource
 from local_runtime.models.spec import ModelSpec, Moe
 
@@ -24,12 +24,17 @@ class DenseWeights:
 
 @dataclass(frozen=True, slots=True)
 class MoeWeights:
-    """`router` [experts, hidden], `gate_up` [experts, 2 * width, hidden], `down` [experts, hidden, width]."""
+    """`router` [experts, hidden], `gate_up` [experts, 2 * width, hidden], `down` [experts, hidden, width].
+
+    `shared` is taken by every token, with the weight of `shared_router` [1, hidden] if there is one.
+    """
 
     moe: Moe
     router: torch.Tensor
     gate_up: torch.Tensor
     down: torch.Tensor
+    shared: DenseWeights | None = None
+    shared_router: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,18 @@ class _Filler:
         else:
             gate_up = torch.cat([self._experts(names.gate, i, moe), self._experts(names.up, i, moe)], dim=1)
         router = self._read(names.router.format(i=i))
-        return MoeWeights(moe, router=router, gate_up=gate_up, down=self._experts(names.down, i, moe))
+        return MoeWeights(
+            moe,
+            router=router,
+            gate_up=gate_up,
+            down=self._experts(names.down, i, moe),
+            shared=self._shared(names, i) if moe.shared else None,
+            shared_router=self._read(names.shared_router.format(i=i)) if moe.shared_gate else None,
+        )
+
+    def _shared(self, names: ExpertNames, i: int) -> DenseWeights:
+        gate, up = (self._read(name.format(i=i)) for name in (names.shared_gate, names.shared_up))
+        return DenseWeights(torch.cat([gate, up]), self._read(names.shared_down.format(i=i)), None, None)
 
     def _experts(self, name: str, i: int, moe: Moe) -> torch.Tensor:
         if "{e}" not in name:

@@ -60,7 +60,9 @@ struct fp_model {
     const float *frequencies[2];  // radians a position, [rotary_dim / 2]; the second where some layers have others
     int32_t layer_count, hidden, heads, kv_heads, head_dim, rotary_dim, intermediate, vocab;
     int32_t activation, fine;  // fine: activations of 16 bits, else 8
-    int32_t active, expert_width, normalise, unused;  // experts a row, at most, and whether their weights sum to one
+    // Experts a row, at most. Their weights: 0 as they are, 1 so that they sum to one, 2 all alike. `early`: each router
+    // but the first reads what the sparse layer before it reads.
+    int32_t active, expert_width, weighting, early;
     float eps, embed_scale, attn_scale, attn_cap, logit_cap, routed_scale;
     float top_p, rounded_up;  // no more experts than are as likely as this together
 };

@@ -97,6 +97,7 @@ FP_OUT int fp_begin(void *context, const fp_segment *segments, int count, const 
     for (int r = 0; r < rows; r++)
         if (tokens[r] < 0 || tokens[r] >= c.model.vocab) return BAD_ARGUMENT;
     c.rows = rows;
+    c.ahead_of = -1;
     c.position.clear();
     c.table.clear();
     c.block_of_rows.clear();

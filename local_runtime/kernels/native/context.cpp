@@ -84,7 +84,7 @@ Context::Context(const fp_model &given, const Kernels &with, int page_count, int
     model.layers = layers.data();
     const bool whole = in_floats(given);
     const size_t rows = most, slots = slots_most, expert_width = padded(given.expert_width, GROUP);
-    const size_t width = 2 * size_t(hidden_width) + qkv_width + mixed_width + 2 * ROPES * given.rotary_dim + experts_most + 1;
+    const size_t width = 2 * size_t(hidden_width) + qkv_width + mixed_width + 2 * ROPES * given.rotary_dim + 2 * experts_most + 1;
     floats.replace((rows * width + slots * (hidden_width + (whole ? hidden_width + expert_width : 0))) * sizeof(float));
     auto *at = reinterpret_cast<float *>(floats.data());
     const auto take = [&at](size_t count) { return std::exchange(at, at + count); };
@@ -97,6 +97,7 @@ Context::Context(const fp_model &given, const Kernels &with, int page_count, int
     float *gathered_floats = whole ? take(slots * hidden_width) : nullptr;
     float *inner_floats = whole ? take(slots * expert_width) : nullptr;
     scores = take(rows * experts_most);
+    ahead = take(rows * experts_most);
     factor = take(rows);
     const size_t narrow_block = block_bytes(std::max(hidden_width, mixed_width)), wide_block = block_bytes(ffn_width);
     const size_t gathered_block = block_bytes(hidden_width), inner_block = block_bytes(given.expert_width);

@@ -73,7 +73,7 @@ struct Context {
     int experts_most, slots_most;  // of a layer, and of rows with what they want
     Arena kv, floats, bytes;
     // [rows_most][their width]
-    float *hidden, *normed, *qkv, *mixed, *turns, *scores, *factor, *parts;
+    float *hidden, *normed, *qkv, *mixed, *turns, *scores, *ahead, *factor, *parts;
     Activations narrow, wide;     // activations of width hidden or heads, and of the feed-forward's inside
     Activations gathered, inner;  // the same of the experts' slots
     // The rows of the running step.
@@ -86,6 +86,7 @@ struct Context {
     std::vector<float> weights;
     std::vector<int> slot_of, row_of_slot, job_of, ready;
     std::vector<Job> jobs;
+    int ahead_of = -1;  // the layer whose router has spoken already, in `ahead`
 };
 
 #if defined(__x86_64__) || defined(_M_X64)

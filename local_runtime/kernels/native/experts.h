@@ -14,29 +14,44 @@ template <class V> class Experts : Parts<V> {
   public:
     explicit Experts(Context &context) : Parts<V>(context) {}
 
-    void route(const fp_layer &layer) {
+    void route(int index) {
+        const fp_layer &layer = c.layers[index];
+        const int next = m.early ? after(index) : -1;
         for (int r; (r = c.pool->take(1)) < c.rows;) {
             normalise(hidden(r), layer.ffn_norm, normed(r), c.narrow, r);
             if (layer.shared_router) c.factor[r] = sigmoid(dot(normed(r), layer.shared_router));
         }
         c.pool->meet();
-        each(c.rows * layer.experts, [&](int i) {
-            const int row = i / layer.experts, expert = i % layer.experts;
-            scores(row)[expert] = dot(normed(row), layer.router + static_cast<size_t>(expert) * m.hidden);
-        });
+        if (c.ahead_of == index)
+            each(c.rows, [&](int row) { std::copy_n(ahead(row), layer.experts, scores(row)); });
+        else
+            each(c.rows * layer.experts, [&](int i) { ask(layer, i, c.scores); });
         c.pool->meet();
+        if (next >= 0) {
+            each(c.rows * c.layers[next].experts, [&](int i) { ask(c.layers[next], i, c.ahead); });
+            c.pool->meet();
+        }
         for (int r; (r = c.pool->take(1)) < c.rows;) {
             softmax(scores(r), layer.experts);
             choose(scores(r), layer.experts, c.chosen.data() + r * m.active, c.weights.data() + r * m.active);
         }
         c.pool->meet();
-        if (c.pool->take(1) == 0) group();
+        if (c.pool->take(1) == 0) {
+            group();
+            c.ahead_of = next;
+        }
         c.pool->meet();
     }
 
     // What a later layer's router would say to the rows as they are now: [rows][experts], by one thread.
-    void foresee(const fp_layer &layer, float *probabilities) {
+    void foresee(int index, float *probabilities) {
+        const fp_layer &layer = c.layers[index];
         for (int r = 0; r < c.rows; r++, probabilities += layer.experts) {
+            if (c.ahead_of == index) {
+                std::copy_n(ahead(r), layer.experts, probabilities);
+                softmax(probabilities, layer.experts);
+                continue;
+            }
             const float by = inverse_rms(hidden(r), m.hidden);
             for (int i = 0; i < m.hidden; i++) normed(r)[i] = hidden(r)[i] * by * layer.ffn_norm[i];
             for (int e = 0; e < layer.experts; e++)
@@ -94,7 +109,22 @@ template <class V> class Experts : Parts<V> {
     using P::c, P::each, P::gated, P::gated_items, P::hidden, P::inverse_rms, P::m, P::normalise;
 
     float *normed(int row) const { return c.normed + static_cast<size_t>(row) * c.hidden_width; }
+    float *ahead(int row) const { return c.ahead + static_cast<size_t>(row) * c.experts_most; }
     float *scores(int row) const { return c.scores + static_cast<size_t>(row) * c.experts_most; }
+
+    // The next sparse layer, -1: there is none.
+    int after(int index) const {
+        for (int i = index + 1; i < m.layer_count; i++)
+            if (c.layers[i].experts) return i;
+        return -1;
+    }
+
+    // What the router says to a row about an expert.
+    void ask(const fp_layer &layer, int i, float *to) const {
+        const int row = i / layer.experts, expert = i % layer.experts;
+        to[static_cast<size_t>(row) * c.experts_most + expert] =
+            dot(normed(row), layer.router + static_cast<size_t>(expert) * m.hidden);
+    }
 
     float dot(const float *x, const float *y) const {
         auto sum = V::zero();
@@ -124,7 +154,8 @@ template <class V> class Experts : Parts<V> {
             sum += weights[taken] = probabilities[best];
             probabilities[best] = -1.0f;
         }
-        for (int i = 0; i < taken; i++) weights[i] *= m.normalise ? m.routed_scale / sum : m.routed_scale;
+        for (int i = 0; i < taken; i++)
+            weights[i] = m.routed_scale * (m.weighting == 2 ? 1.0f : m.weighting == 1 ? weights[i] / sum : weights[i]);
         std::fill(chosen + taken, chosen + m.active, -1);
     }
 

@@ -60,7 +60,7 @@ template <class V> class Step : Parts<V> {
     // Attention of a sparse layer, and which experts its rows want.
     void route(int index) {
         attention(index, c.layers[index]);
-        Experts<V>(c).route(c.layers[index]);
+        Experts<V>(c).route(index);
     }
 
     // What every row takes beside its experts.
@@ -256,7 +256,7 @@ template <class V> Kernels kernels_for() {
             const std::function<void(int)> work = [&](int) { Step<V>(c).route(layer); };
             c.pool->run(c.threads, work);
         },
-        [](Context &c, int layer, float *probabilities) { Experts<V>(c).foresee(c.layers[layer], probabilities); },
+        [](Context &c, int layer, float *probabilities) { Experts<V>(c).foresee(layer, probabilities); },
         [](Context &c, int layer) {
             const std::function<void(int)> work = [&](int) {
                 Step<V>(c).shared(c.layers[layer]);

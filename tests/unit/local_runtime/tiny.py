@@ -70,6 +70,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "head_dim": 8,
         "norm_topk_prob": True,
     },
+    "qwen2_moe": {
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 40,
+    },
     "qwen3_moe raw weights": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8},
 }
 # Heads wide enough for the native kernels.
@@ -88,6 +94,15 @@ WIDE: dict[str, dict[str, Any]] = {
     "qwen3 half windowed": FAMILIES["qwen3 half windowed"],
     "mixtral wide": {"num_local_experts": 5, "head_dim": 16, "intermediate_size": 64},
     "qwen3_moe wide": FAMILIES["qwen3_moe"] | {"moe_intermediate_size": 40, "head_dim": 16},
+    "qwen2_moe wide": {
+        "head_dim": 16,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 40,
+        "norm_topk_prob": True,
+        "hidden_size": 64,
+    },
     "qwen3_moe wide raw": FAMILIES["qwen3_moe raw weights"] | {"moe_intermediate_size": 64, "head_dim": 32},
 }
 CLASSES = {
@@ -96,6 +111,7 @@ CLASSES = {
     "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
     "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
+    "qwen2_moe": (transformers.Qwen2MoeConfig, transformers.Qwen2MoeForCausalLM),
     "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
 }
 

@@ -48,6 +48,9 @@ class LocalModels:
             activation_bits=settings.local_activation_bits,
             threads=settings.local_threads,
             max_batch=settings.local_max_batch,
+            expert_bytes=settings.local_expert_bytes,
+            expert_folder=settings.data_dir / "experts",
+            expert_dtype=settings.local_expert_dtype,
         )
         engine.start()
         return engine

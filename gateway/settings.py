@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     local_dtype: str = "auto"
     local_activation_bits: Annotated[Literal[8, 16], BeforeValidator(int)] = 16
     local_max_batch: int = Field(default=8, ge=1, le=256)
+    local_expert_bytes: int | None = Field(
+        default=None, ge=1, description="memory of a worker for a mixture's experts; the others are read when wanted"
+    )
+    local_expert_dtype: Literal["bfloat16", "int8", "int4"] | None = None
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     header_timeout_s: Seconds = 10.0

@@ -76,12 +76,16 @@ class Engine:
         max_batch: int = 8,
         max_waiting: int = 64,
         context_tokens: int | None = None,
+        expert_bytes: int | None = None,
+        expert_folder: Path | None = None,
+        expert_dtype: str | None = None,
     ) -> Self:
         """Read a model; blocks for seconds. `source` is "bundled:NAME", a .gguf path or a Hugging Face folder.
 
-        For `dtype` and `activation_bits` see LoadOptions. `context_tokens` None means the model's own, at most 8192:
+        For `dtype`, `activation_bits`, `expert_bytes` and `expert_dtype` see LoadOptions; experts lie in a folder of
+        the model's name in `expert_folder`. `context_tokens` None means the model's own, at most 8192:
         keys and values of `max_batch` sequences of that length are reserved (memory is used as sequences grow).
-        Raises WeightsNotFound, UnsupportedModel, BadWeights.
+        Raises WeightsNotFound, UnsupportedModel, BadWeights, BudgetTooSmall, StoreFull.
         """
         from local_runtime.models.load import LoadOptions, load_model  # brings gguf, and torch where it computes
 
@@ -89,7 +93,9 @@ class Engine:
             raise ValueError("max_batch and threads must be at least 1, max_waiting at least 0")
         bundled = source.startswith(BUNDLED_PREFIX)
         path = bundled_path(source.removeprefix(BUNDLED_PREFIX)) if bundled else Path(source)
-        loaded = load_model(path, LoadOptions(dtype, max_batch, context_tokens, activation_bits))
+        folder = expert_folder / path.resolve().name if expert_folder else None
+        options = LoadOptions(dtype, max_batch, context_tokens, activation_bits, expert_bytes, folder, expert_dtype)
+        loaded = load_model(path, options)
         return cls(loaded, threads=threads or default_threads(), max_batch=max_batch, max_waiting=max_waiting)
 
     def start(self) -> None:

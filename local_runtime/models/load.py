@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.base import WeightsNotFound
-from local_runtime.kernels.abi import PAGE, Q4, Q8
+from local_runtime.experts.pool import ExpertPool
+from local_runtime.kernels.abi import BF16, PAGE, Q4, Q8
 from local_runtime.kernels.library import Kernels, kernels, why_not
 from local_runtime.models.base import LanguageModel
+from local_runtime.models.expected import check_shapes
+from local_runtime.models.expert_store import origin_of, packed_experts
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_metadata import spec_from_gguf
 from local_runtime.models.hf_config import spec_from_config
@@ -19,6 +22,7 @@ from local_runtime.models.metadata import Metadata
 from local_runtime.models.names import GGUF, HUGGING_FACE, TensorNames
 from local_runtime.models.native_weights import load_native, not_native
 from local_runtime.models.numbers import FloatNumbers, GgufNumbers, NumberSource
+from local_runtime.models.offload import Offload
 from local_runtime.models.spec import ModelSpec
 from local_runtime.text.chat_template import ChatTemplate
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
@@ -30,6 +34,7 @@ KEYS_AND_VALUES_BYTES = 2**30
 # What the native kernels round weights to that a file holds as floating-point numbers.
 NATIVE = {"auto": Q8, "int8": Q8, "int4": Q4}
 TORCH = ("float32", "bfloat16")
+EXPERTS = {"bfloat16": BF16, "int8": Q8, "int4": Q4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +45,18 @@ class LoadOptions:
     `dtype` auto: native kernels where they can compute the model, quantised weights as they are in the file, others in
     8 bits; else torch. int8 and int4: native, for weights in floating point. float32 and bfloat16: torch.
     `activation_bits`, of the native kernels: 16 leaves nothing but the weights' own rounding, 8 is faster for batches.
+
+    `expert_bytes`: no more memory than this for a mixture's experts (None: all are loaded). They are read from
+    `expert_folder`, where they are written at the first time, in `expert_dtype` (see `EXPERTS`; None: as `dtype` says).
     """
 
     dtype: str = "auto"
     slots: int = 8
     context_tokens: int | None = None
     activation_bits: int = 16
+    expert_bytes: int | None = None
+    expert_folder: Path | None = None
+    expert_dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,8 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
     """Read a .gguf file or a Hugging Face folder; see the error tree in local_runtime.base."""
     if options.dtype not in (*NATIVE, *TORCH):
         raise ValueError(f"dtype must be {', '.join((*NATIVE, *TORCH))}; not {options.dtype!r}")
+    if options.expert_dtype is not None and options.expert_dtype not in EXPERTS:
+        raise ValueError(f"expert_dtype must be {', '.join(EXPERTS)}; not {options.expert_dtype!r}")
     if options.activation_bits not in (8, 16):
         raise ValueError(f"activation_bits must be 8 or 16, not {options.activation_bits}")
     if path.is_dir():
@@ -79,7 +92,7 @@ def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
         tokenizer = tokenizer_from_gguf(metadata)
         tokens = _context(spec, options)
         if use := _native(spec, options):
-            model = _filled(use, spec, GGUF, GgufNumbers(file), options, tokens)
+            model = _filled(use, spec, GGUF, GgufNumbers(file), options, tokens, path)
         else:
             from local_runtime.models.gguf_source import GgufSource
             from local_runtime.models.torch_model import torch_model
@@ -103,7 +116,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
     model: LanguageModel
     with SafetensorsSource(folder) as source:
         if use := _native(spec, options):
-            model = _filled(use, spec, HUGGING_FACE, FloatNumbers(source), options, tokens)
+            model = _filled(use, spec, HUGGING_FACE, FloatNumbers(source), options, tokens, folder)
         else:
             model = torch_model(spec, HUGGING_FACE, source, options.dtype, _pages(spec, options, tokens))
     template = _template(template_from_folder(folder), tokenizer)
@@ -119,24 +132,43 @@ def _context(spec: ModelSpec, options: LoadOptions) -> int:
 
 def _native(spec: ModelSpec, options: LoadOptions) -> Kernels | None:
     """The kernels to compute with, None: torch. ValueError where native ones were asked for and can't be had."""
-    if options.dtype in TORCH:
+    offloaded = options.expert_bytes is not None and spec.moe is not None
+    if options.dtype in TORCH and not offloaded:
         return None
     found = kernels()
     fault = why_not() if found is None else not_native(spec)
-    if fault is None:
+    if fault is None and options.dtype not in TORCH:
         return found
+    if offloaded:
+        raise ValueError(f"expert_bytes needs the native kernels: {fault or f'dtype {options.dtype} is for torch'}")
     if options.dtype != "auto":
         raise ValueError(f"dtype {options.dtype} needs the native kernels: {fault}")
     return None
 
 
 def _filled(
-    use: Kernels, spec: ModelSpec, names: TensorNames, source: NumberSource, options: LoadOptions, tokens: int
+    use: Kernels,
+    spec: ModelSpec,
+    names: TensorNames,
+    source: NumberSource,
+    options: LoadOptions,
+    tokens: int,
+    path: Path,
 ) -> LanguageModel:
     from local_runtime.models.native import NativeModel
 
-    weights = load_native(use, spec, names, source, NATIVE[options.dtype])
-    return NativeModel(use, spec, weights, _pages(spec, options, tokens), fine=options.activation_bits == 16)
+    form, pages, fine = NATIVE[options.dtype], _pages(spec, options, tokens), options.activation_bits == 16
+    if spec.moe is None or options.expert_bytes is None:
+        return NativeModel(use, spec, load_native(use, spec, names, source, form), pages, fine=fine)
+    if options.expert_folder is None:
+        raise ValueError("expert_bytes needs expert_folder: where experts are read from")
+    check_shapes(spec, names, source)
+    expert_form = EXPERTS[options.expert_dtype] if options.expert_dtype else form
+    store, shape = packed_experts(use, spec, names, source, expert_form, options.expert_folder, origin_of(path))
+    pool = ExpertPool(store, options.expert_bytes, spec.moe.active)
+    weights = load_native(use, spec, names, source, form, shape)
+    experts = Offload(use, weights.experts, shape, spec.moe.active, pool)
+    return NativeModel(use, spec, weights, pages, fine=fine, experts=experts)
 
 
 def _pages(spec: ModelSpec, options: LoadOptions, tokens: int) -> int:

@@ -21,6 +21,7 @@ from local_runtime.kernels.governor import Governor
 from local_runtime.kernels.library import Kernels
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.native_weights import NativeWeights
+from local_runtime.models.offload import Offload
 from local_runtime.models.spec import ModelSpec
 
 # Rows that one pass takes; more are computed in several.
@@ -28,10 +29,20 @@ MOST_ROWS = 256
 
 
 class NativeModel:
-    """A LanguageModel. `pages` of keys and values are reserved; memory is taken as they are written."""
+    """A LanguageModel. `pages` of keys and values are reserved; memory is taken as they are written.
+
+    `experts` brings those of sparse layers where they are not among the weights; the model closes it.
+    """
 
     def __init__(
-        self, kernels: Kernels, spec: ModelSpec, weights: NativeWeights, pages: int, *, fine: bool = True
+        self,
+        kernels: Kernels,
+        spec: ModelSpec,
+        weights: NativeWeights,
+        pages: int,
+        *,
+        fine: bool = True,
+        experts: Offload | None = None,
     ) -> None:
         self.spec = spec
         self.vocab_size = spec.vocab_size
@@ -47,7 +58,8 @@ class NativeModel:
                 f"no memory for the keys and values of {pages * abi.PAGE} tokens: lower max_batch or context_tokens"
             )
         self._governor = Governor(1)
-        weakref.finalize(self, _close, self._library, self._context, weights)
+        self.experts = experts
+        weakref.finalize(self, _close, self._library, self._context, weights, experts)
 
     def use_threads(self, threads: int) -> None:
         """Up to so many, as long as they pay; GenerationError where the system has no more."""
@@ -81,7 +93,10 @@ class NativeModel:
         library.fp_threads(context, threads)
         began = perf_counter()
         _check(library.fp_begin(context, listed, len(segments), ids.ctypes.data))
-        _check(library.fp_layers(context, self._layers.ctypes.data, len(self._layers)))
+        if self.experts is None:
+            _check(library.fp_layers(context, self._layers.ctypes.data, len(self._layers)))
+        else:
+            self.experts.through(context, len(tokens), range(len(self._layers)))
         if wanted:
             _check(library.fp_head(context, rows_wanted.ctypes.data, len(wanted), logits.ctypes.data))
         self._governor.took(len(tokens), threads, perf_counter() - began)
@@ -110,8 +125,10 @@ def _check(code: int) -> None:
         raise ValueError("a token or a page beyond the model's")
 
 
-def _close(library: Any, context: int, weights: NativeWeights) -> None:
+def _close(library: Any, context: int, weights: NativeWeights, experts: Offload | None) -> None:
     library.fp_close(context)
+    if experts is not None:
+        experts.pool.close()
     weights.arena.close()
 
 

@@ -46,6 +46,7 @@ template <class V> class Experts : Parts<V> {
     // What a later layer's router would say to the rows as they are now: [rows][experts], by one thread.
     void foresee(int index, float *probabilities) {
         const fp_layer &layer = c.layers[index];
+        std::vector<float> x(c.hidden_width);
         for (int r = 0; r < c.rows; r++, probabilities += layer.experts) {
             if (c.ahead_of == index) {
                 std::copy_n(ahead(r), layer.experts, probabilities);
@@ -53,9 +54,9 @@ template <class V> class Experts : Parts<V> {
                 continue;
             }
             const float by = inverse_rms(hidden(r), m.hidden);
-            for (int i = 0; i < m.hidden; i++) normed(r)[i] = hidden(r)[i] * by * layer.ffn_norm[i];
+            for (int i = 0; i < m.hidden; i++) x[i] = hidden(r)[i] * by * layer.ffn_norm[i];
             for (int e = 0; e < layer.experts; e++)
-                probabilities[e] = dot(normed(r), layer.router + static_cast<size_t>(e) * m.hidden);
+                probabilities[e] = dot(x.data(), layer.router + static_cast<size_t>(e) * m.hidden);
             softmax(probabilities, layer.experts);
         }
     }

@@ -93,6 +93,7 @@ WIDE: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 16},
     "qwen3 half windowed": FAMILIES["qwen3 half windowed"],
     "mixtral wide": {"num_local_experts": 5, "head_dim": 16, "intermediate_size": 64},
+    "mixtral wide raw": {"num_local_experts": 5, "head_dim": 16, "intermediate_size": 64},
     "qwen3_moe wide": FAMILIES["qwen3_moe"] | {"moe_intermediate_size": 40, "head_dim": 16},
     "qwen2_moe wide": {
         "head_dim": 16,

@@ -1,0 +1,163 @@
+"""Mixtures whose experts come and go, beside the same ones all in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_runtime.base import BadWeights
+from local_runtime.experts.errors import BudgetTooSmall, ExpertLost
+from local_runtime.experts.store import INDEX, path_of
+from local_runtime.kernels.library import kernels
+from local_runtime.models.base import Logits
+from local_runtime.models.load import LoadOptions, load_model
+from local_runtime.models.native import NativeModel
+from tests.unit.local_runtime.test_native import off, representable, tokens, whole
+from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer, segment
+
+pytestmark = pytest.mark.skipif(kernels() is None, reason="no native kernels: not built, or no AVX2")
+SPARSE = ["mixtral wide", "qwen3_moe wide", "qwen2_moe wide"]
+
+
+@pytest.fixture(scope="module", params=SPARSE)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sparse")
+    save_tiny(request.param, folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def loaded(
+    folder: Path, dtype: str = "int8", experts: int | None = None, expert_dtype: str | None = None
+) -> NativeModel:
+    """With room for so many experts, None: for all."""
+    size = 2 * 8192 if expert_dtype == "bfloat16" else 12288
+    options = LoadOptions(
+        dtype=dtype,
+        slots=4,
+        expert_bytes=None if experts is None else experts * size,
+        expert_folder=folder / f"experts-{expert_dtype or dtype}",
+        expert_dtype=expert_dtype,
+    )
+    model = load_model(folder, options).model
+    assert isinstance(model, NativeModel)
+    return model
+
+
+def in_steps(model: NativeModel, ids: list[int], slot: int) -> Logits:
+    return np.concatenate([model.forward([segment(slot, at, ids[at : at + 1], 1)]) for at in range(len(ids))])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize("experts", [3, 5, 100])
+def test_offloaded_is_resident_bit_for_bit(folder: Path, dtype: str, experts: int) -> None:
+    ids = tokens(60, seed=7)
+    want = whole(loaded(folder, dtype), ids)
+    model = loaded(folder, dtype, experts)
+
+    assert np.array_equal(whole(model, ids), want)
+    assert np.array_equal(in_steps(model, ids, slot=1), want)
+    assert model.experts is not None
+    stats = model.experts.pool.stats
+    assert stats.misses > 0 and model.experts.pool.resident_bytes <= experts * 12288
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_company_and_threads_change_no_bit(folder: Path, data: st.DataObject) -> None:
+    ids, others = tokens(40, seed=8), tokens(30, seed=9)
+    want = whole(loaded(folder), ids)
+    model = loaded(folder, experts=data.draw(st.integers(3, 12)))
+    model.use_threads(data.draw(st.integers(1, 3)))
+    cut = data.draw(st.integers(1, 39))
+
+    first = model.forward([segment(0, 0, ids[:cut], cut), segment(1, 0, others, 0)])
+    second = model.forward([segment(1, len(others), others, 0), segment(0, cut, ids[cut:], 40 - cut)])
+
+    assert np.array_equal(np.concatenate([first, second]), want)
+
+
+def test_experts_of_bfloat16_are_what_the_file_says(tmp_path: Path) -> None:
+    reference = representable(save_tiny("mixtral wide", tmp_path))
+    reference.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    ids = tokens(80, seed=10)
+    exact = whole(loaded(tmp_path), ids)
+
+    got = whole(loaded(tmp_path, experts=4, expert_dtype="bfloat16"), ids)
+
+    # Numbers of 8 bits times a scale are rounded to bfloat16: three digits.
+    assert 0 < off(got, exact, 5) < 0.03
+
+
+def test_a_lost_expert_fails_the_step_and_a_restored_one_serves_again(tmp_path: Path) -> None:
+    save_tiny("mixtral wide", tmp_path)
+    save_tokenizer(tmp_path)
+    model, ids = loaded(tmp_path, experts=3), tokens(50, seed=11)
+    want = whole(model, ids)
+    files = {expert: path_of(tmp_path / "experts-int8", (1, expert)) for expert in range(5)}
+    kept = {expert: file.read_bytes() for expert, file in files.items()}
+    for file in files.values():
+        file.unlink()
+
+    with pytest.raises(ExpertLost, match="layer-001"):
+        whole(model, tokens(200, seed=12))
+    for expert, file in files.items():
+        file.write_bytes(kept[expert])
+
+    assert np.array_equal(whole(model, ids), want)
+
+
+def test_a_store_is_written_once_and_anew_when_the_weights_are_others(tmp_path: Path) -> None:
+    save_tiny("mixtral wide", tmp_path)
+    save_tokenizer(tmp_path)
+    loaded(tmp_path, experts=4)
+    index = tmp_path / "experts-int8" / INDEX
+    first, stamp = index.read_text(), index.stat().st_ino
+    loaded(tmp_path, experts=4)
+    assert index.stat().st_ino == stamp
+
+    save_tiny("mixtral wide raw", tmp_path)
+    model = loaded(tmp_path, experts=4)
+
+    assert index.read_text() != first
+    assert np.array_equal(whole(model, tokens(9)), whole(loaded(tmp_path), tokens(9)))
+
+
+def test_what_can_not_be_offloaded_is_refused(tmp_path: Path) -> None:
+    save_tiny("mixtral wide", tmp_path)
+    save_tokenizer(tmp_path)
+
+    with pytest.raises(BudgetTooSmall, match="a token wants 2"):
+        load_model(tmp_path, LoadOptions(expert_bytes=100, expert_folder=tmp_path / "x"))
+    with pytest.raises(ValueError, match="needs expert_folder"):
+        load_model(tmp_path, LoadOptions(expert_bytes=10**9))
+    with pytest.raises(ValueError, match="dtype float32 is for torch"):
+        load_model(tmp_path, LoadOptions(dtype="float32", expert_bytes=10**9, expert_folder=tmp_path / "x"))
+    with pytest.raises(ValueError, match="expert_dtype must be bfloat16, int8, int4; not 'int2'"):
+        load_model(tmp_path, LoadOptions(expert_dtype="int2"))
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    save_tiny("mixtral wide", tmp_path)
+    save_tokenizer(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter").write_text("dear")
+
+    with pytest.raises(BadWeights, match="something else"):
+        load_model(tmp_path, LoadOptions(expert_bytes=10**9, expert_folder=tmp_path / "mine"))
+
+    assert (tmp_path / "mine" / "letter").read_text() == "dear"
+
+
+def test_a_dense_model_takes_no_notice(tmp_path: Path) -> None:
+    save_tiny("llama wide", tmp_path)
+    save_tokenizer(tmp_path)
+
+    model = load_model(tmp_path, LoadOptions(expert_bytes=1, expert_folder=tmp_path / "x")).model
+
+    assert isinstance(model, NativeModel) and model.experts is None

@@ -23,6 +23,7 @@ from gateway.cli import (
     key,
     limit,
     models,
+    moe,
     offpolicy,
     org,
     policy,
@@ -68,6 +69,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("offpolicy")(offpolicy.offpolicy)
 app.add_typer(artifact.app, name="artifact")
+app.add_typer(moe.app, name="moe")
 
 
 def _print_version(asked: bool) -> None:

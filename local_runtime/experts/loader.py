@@ -1,4 +1,4 @@
-"""Threads that read planes of experts: what a step waits for first, then what coming layers may want.
+"""Threads that read experts: what a step waits for first, then what coming layers may want.
 
 They read only; what is there, and what that means, is the pool's to know.
 """
@@ -22,8 +22,8 @@ Urgency = tuple[float, ...]
 class Reading(Protocol):
     """What is asked of a store."""
 
-    def read(self, key: Key, plane: int, into: memoryview) -> None:
-        """Fill the memory with a plane; ExpertLost where that can't be."""
+    def read(self, key: Key, into: memoryview) -> None:
+        """Fill the memory; ExpertLost where that can't be."""
 
 
 @dataclass(order=True, slots=True)
@@ -31,17 +31,15 @@ class _Job:
     urgency: Urgency
     number: int
     key: Key = field(compare=False)
-    plane: int = field(compare=False)
     into: memoryview = field(compare=False)
     void: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A plane that has been read, or why it was not."""
+    """An expert that has been read, or why it was not."""
 
     key: Key
-    plane: int
     error: GenerationError | None
 
 
@@ -53,37 +51,37 @@ class Loader:
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._queue: list[_Job] = []
-        self._queued: dict[tuple[Key, int], _Job] = {}
+        self._queued: dict[Key, _Job] = {}
         self._arrived: deque[Arrival] = deque()
         self._closing = False
         self._threads = [threading.Thread(target=self._live, name=f"experts-{i}", daemon=True) for i in range(threads)]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, urgency: Urgency, key: Key, plane: int, into: memoryview) -> None:
-        """Read a plane; it will be among the arrivals."""
-        job = _Job(urgency, next(self._numbers), key, plane, into)
+    def submit(self, urgency: Urgency, key: Key, into: memoryview) -> None:
+        """Read an expert; it will be among the arrivals."""
+        job = _Job(urgency, next(self._numbers), key, into)
         with self._changed:
-            self._queued[key, plane] = job
+            self._queued[key] = job
             heapq.heappush(self._queue, job)
             self._changed.notify_all()
 
-    def hurry(self, urgency: Urgency, key: Key, plane: int) -> None:
+    def hurry(self, urgency: Urgency, key: Key) -> None:
         """Give what is still queued another urgency."""
         with self._changed:
-            job = self._queued.get((key, plane))
+            job = self._queued.get(key)
             if job is not None and urgency < job.urgency:
                 job.void = True
-                again = _Job(urgency, next(self._numbers), key, plane, job.into)
-                self._queued[key, plane] = again
+                again = _Job(urgency, next(self._numbers), key, job.into)
+                self._queued[key] = again
                 heapq.heappush(self._queue, again)
 
-    def withdraw(self, unwanted: Callable[[Key, int], bool]) -> list[tuple[Key, int]]:
+    def withdraw(self, unwanted: Callable[[Key], bool]) -> list[Key]:
         """Take back what is still queued and unwanted; it will not arrive."""
         with self._changed:
-            back = [place for place in self._queued if unwanted(*place)]
-            for place in back:
-                self._queued.pop(place).void = True
+            back = [key for key in self._queued if unwanted(key)]
+            for key in back:
+                self._queued.pop(key).void = True
         return back
 
     def arrivals(self, *, wait: bool) -> list[Arrival]:
@@ -107,7 +105,7 @@ class Loader:
         while (job := self._next()) is not None:
             error = self._read(job)
             with self._changed:
-                self._arrived.append(Arrival(job.key, job.plane, error))
+                self._arrived.append(Arrival(job.key, error))
                 self._changed.notify_all()
 
     def _next(self) -> _Job | None:
@@ -116,14 +114,14 @@ class Loader:
                 while self._queue:
                     job = heapq.heappop(self._queue)
                     if not job.void:
-                        del self._queued[job.key, job.plane]
+                        del self._queued[job.key]
                         return job
                 self._changed.wait()
         return None
 
     def _read(self, job: _Job) -> GenerationError | None:
         try:
-            self._store.read(job.key, job.plane, job.into)
+            self._store.read(job.key, job.into)
         except GenerationError as error:
             return error
         return None

@@ -1,69 +1,54 @@
-"""A place in memory for every expert, of which only those in use take any: places never change, bytes come and go."""
+"""Memory for as many experts as there is room for, in large pages. It is taken once and used again and again."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 from contextlib import suppress
-from typing import Final
 
 from local_runtime.base import GenerationError
-from local_runtime.experts.layout import Key, Layout
+from local_runtime.experts.layout import BLOCK, Key
 
-_HUGE: Final = 2 << 20
-_NO_RESERVE: Final = 0x4000 if hasattr(mmap, "MAP_ANONYMOUS") else 0
-# Large pages are taken where they waste no more than this share.
-_WASTE: Final = 0.1
+_HUGE = 2 << 20
 
 
-class Slabs:
-    """Of one layout. Memory is taken when a plane is written and given back by `release`; both are exact."""
+class Slots:
+    """`count` places of `size` bytes, a multiple of a block; memory is taken when a place is first written."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._row = {layer: row for row, layer in enumerate(layout.layers)}
-        stored = [layout.stored(plane) for plane in range(len(layout.planes))]
-        huge = all(-size % _HUGE <= _WASTE * size for size in stored)
-        self._sizes = [-(-size // _HUGE) * _HUGE if huge else size for size in stored]
-        self._expert = sum(self._sizes)
-        size = self._expert * layout.experts * len(layout.layers) + _HUGE
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    def __init__(self, size: int, count: int) -> None:
+        if size % BLOCK:
+            raise ValueError(f"places must be whole blocks of {BLOCK} bytes, not {size}")
+        self.size = size
+        self._free = list(range(count - 1, -1, -1))
+        self._place: dict[Key, int] = {}
         try:
-            self._memory = mmap.mmap(-1, size, flags=flags)
+            self._memory = mmap.mmap(-1, size * count + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, ValueError, OverflowError) as error:
-            raise GenerationError(f"the system gives no {size >> 30} GiB of addresses for experts: {error}") from error
+            raise GenerationError(f"no memory for {size * count >> 20} MiB of experts: {error}") from error
         self._anchor = ctypes.c_uint8.from_buffer(self._memory)
-        begin = ctypes.addressof(self._anchor)
-        self._first = -begin % _HUGE
-        self._base = begin
+        self._base = ctypes.addressof(self._anchor)
+        self._first = -self._base % _HUGE
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
+            self._memory.madvise(mmap.MADV_HUGEPAGE)
 
-    def bytes_of(self, plane: int) -> int:
-        """What a plane takes in memory."""
-        return self._sizes[plane]
+    def take(self, key: Key) -> memoryview:
+        """A place for an expert that has none, to write it; IndexError where all are taken."""
+        place = self._place[key] = self._free.pop()
+        begin = self._first + place * self.size
+        return memoryview(self._memory)[begin : begin + self.size]
 
-    def address(self, key: Key, plane: int) -> int:
-        """Where a plane lies when it is there."""
-        return self._base + self._offset(key, plane)
+    def give(self, key: Key) -> None:
+        """The expert needs its place no more."""
+        self._free.append(self._place.pop(key))
 
-    def view(self, key: Key, plane: int) -> memoryview:
-        """To write a plane as it is stored."""
-        begin = self._offset(key, plane)
-        return memoryview(self._memory)[begin : begin + self._layout.stored(plane)]
-
-    def release(self, key: Key, plane: int) -> None:
-        """Give a plane's memory back to the system."""
-        self._memory.madvise(mmap.MADV_DONTNEED, self._offset(key, plane), self._sizes[plane])
+    def address(self, key: Key) -> int:
+        """Where an expert lies that has a place."""
+        return self._base + self._first + self._place[key] * self.size
 
     def close(self) -> None:
-        """Give all back; nothing may use an address any more."""
+        """Give all back to the system; nothing may use an address any more."""
         if hasattr(self, "_anchor"):
             del self._anchor
             self._memory.madvise(mmap.MADV_DONTNEED)
             with suppress(BufferError):  # a traceback may still hold a view: the addresses go with it
                 self._memory.close()
-
-    def _offset(self, key: Key, plane: int) -> int:
-        place = (self._row[key[0]] * self._layout.experts + key[1]) * self._expert
-        return self._first + place + sum(self._sizes[:plane])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Final
@@ -14,8 +14,8 @@ from local_runtime.base import GenerationError
 from local_runtime.experts.cache import ExpertCache
 from local_runtime.experts.errors import BudgetTooSmall
 from local_runtime.experts.layout import Key
-from local_runtime.experts.loader import Arrival, Loader
-from local_runtime.experts.memory import Slabs
+from local_runtime.experts.loader import Loader
+from local_runtime.experts.memory import Slots
 from local_runtime.experts.policies import NextUse, Policy
 from local_runtime.experts.predict import Best, Predictor
 from local_runtime.experts.store import ExpertStore
@@ -52,9 +52,9 @@ class Stats:
 
 
 class ExpertPool:
-    """`budget` bytes for experts; `planes` of each are needed. `most` is how many a single row of a layer may want.
+    """`budget` bytes for experts, of which the first `planes` are read (None: all).
 
-    BudgetTooSmall where those do not fit.
+    `most` is how many a single row of a layer may want: BudgetTooSmall where those do not fit.
     """
 
     def __init__(
@@ -72,49 +72,48 @@ class ExpertPool:
         layout = store.layout
         rows, experts = len(layout.layers), layout.experts
         self._layout = layout
-        self._planes = planes or len(layout.planes)
-        self._slabs = Slabs(layout)
-        sizes = [self._slabs.bytes_of(plane) for plane in range(len(layout.planes))]
-        least = most * sum(sizes[: self._planes])
-        if budget < least:
+        self._places = [layout.place(plane) for plane in range(planes or len(layout.planes))]
+        size = layout.place(len(self._places))
+        if budget < most * size:
             raise BudgetTooSmall(
-                f"{budget >> 20} MiB for experts hold none of {layout.experts} of which a token wants {most}: "
-                f"at least {-(-least >> 20)} MiB are needed"
+                f"{budget >> 20} MiB for experts hold {budget // size} of {experts}, of which a token wants {most}: "
+                f"at least {-(-most * size >> 20)} MiB are needed"
             )
-        self._cache = ExpertCache(layout, sizes, budget, policy(rows, experts))
+        room = min(budget // size, rows * experts)
+        self._slots = Slots(size, room)
+        self._cache = ExpertCache(layout, room, policy(rows, experts))
         self._row = {layer: row for row, layer in enumerate(layout.layers)}
         self._predictor = predictor or Best(rows, experts, AHEAD)
         self._ahead = AHEAD if prefetch else 0
         self._loader = Loader(store, readers)
         self._wanted: set[Key] = set()  # pinned
         self._early: set[Key] = set()  # fetched before they were wanted, and not wanted yet
-        self._broken: set[Key] = set()  # a plane could not be read, another is still on its way
         self._on_the_way = 0
         self.stats = Stats()
 
     def address(self, layer: int, expert: int) -> list[int]:
-        """Where the planes of an expert lie whenever they are there."""
-        return [self._slabs.address((layer, expert), plane) for plane in range(len(self._layout.planes))]
+        """Where the planes of an expert lie that `want` has yielded."""
+        begin = self._slots.address((layer, expert))
+        return [begin + place for place in self._places]
 
     @property
     def resident_bytes(self) -> int:
         """What experts take now, those on their way among them."""
-        return self._cache.used
+        return self._cache.used * self._slots.size
 
     def want(self, layer: int, rows: Mapping[int, int]) -> Iterator[list[int]]:
         """Experts that a layer wants, with how many rows want each: as they are there, until all have been.
 
-        Those that many want are read first, and of all the first plane. ExpertLost where one can't be read; the others
-        are not affected.
+        Those that most rows want are read first. ExpertLost where one can't be read; the others are not affected.
         """
-        self._withdraw(lambda key, _: key[0] == layer and key[1] not in rows)
+        self._withdraw(lambda key: key[0] == layer and key[1] not in rows)
         self._cache.visited(layer, np.fromiter(rows, dtype=np.intp))
         self._collect(wait=False)
-        left = dict(rows)
         for expert in rows:
             self._count((layer, expert))
-            if self._cache.ready((layer, expert)) >= self._planes:
+            if self._cache.ready((layer, expert)):
                 self._pin((layer, expert))
+        left = dict(rows)
         self._ask_for(layer, left)
         return self._arriving(layer, left)
 
@@ -137,22 +136,21 @@ class ExpertPool:
     def close(self) -> None:
         """End the readers and give all memory back."""
         self._loader.close()
-        self._slabs.close()
+        self._slots.close()
 
     def _count(self, key: Key) -> None:
-        early = key in self._early
+        self.stats.ahead_used += key in self._early
         self._early.discard(key)
-        self.stats.ahead_used += early
-        if self._cache.ready(key) >= self._planes:
+        if self._cache.ready(key):
             self.stats.hits += 1
-        elif self._cache.coming(key) >= self._planes:
+        elif self._cache.coming(key):
             self.stats.late += 1
         else:
             self.stats.misses += 1
 
     def _arriving(self, layer: int, left: dict[int, int]) -> Iterator[list[int]]:
         while left:
-            ready = [expert for expert in left if self._cache.ready((layer, expert)) >= self._planes]
+            ready = [expert for expert in left if self._cache.ready((layer, expert))]
             for expert in ready:
                 del left[expert]
                 self._pin((layer, expert))
@@ -172,15 +170,13 @@ class ExpertPool:
         `computed`: what is pinned may go for it.
         """
         for expert in sorted(left, key=lambda expert: -left[expert]):
-            key, heat = (layer, expert), (-float(left[expert]),)
-            if key in self._broken:
-                continue
-            for plane in range(self._cache.ready(key), self._cache.coming(key)):
-                self._loader.hurry((0.0, plane, *heat), key, plane)
-            if not self._load(key, (0.0,), heat, at_any_cost=True):
+            key, urgency = (layer, expert), (0.0, -float(left[expert]))
+            if self._cache.coming(key):
+                self._loader.hurry(urgency, key)
+            elif not self._cache.ready(key) and not self._load(key, urgency, at_any_cost=True):
                 if computed:
                     self.done(layer)
-                if not (computed and self._load(key, (0.0,), heat, at_any_cost=True)):
+                if not (computed and self._load(key, urgency, at_any_cost=True)):
                     return
             self._pin(key)
 
@@ -196,76 +192,52 @@ class ExpertPool:
         layer = self._layout.layers[row]
         self._cache.expect(layer, odds)
         for expert in (-odds).argsort().tolist():
+            key = layer, expert
             if odds[expert] < _LIKELY:
                 return
-            key = layer, expert
-            coming = self._cache.coming(key)
-            if key in self._broken or coming >= self._planes:
+            if self._cache.ready(key) or self._cache.coming(key):
                 continue
-            if not self._load(key, (float(ahead),), (-odds[expert],), at_any_cost=False):
+            if not self._load(key, (float(ahead), -odds[expert]), at_any_cost=False):
                 return
             self._early.add(key)
-            self.stats.ahead_bytes += sum(self._layout.stored(plane) for plane in range(coming, self._planes))
+            self.stats.ahead_bytes += self._slots.size
 
-    def _load(self, key: Key, before: tuple[float, ...], after: tuple[float, ...], *, at_any_cost: bool) -> bool:
-        """Have all planes read that are missing, urgent by `before`, plane, `after`; False, and nothing has changed but
-        what had to go, where there is no room."""
-        first = self._cache.coming(key)
-        for plane in range(first, self._planes):
-            gone = self._cache.reserve(key, at_any_cost=at_any_cost)
-            if gone is None:
-                for _ in range(first, plane):
-                    self._cache.failed(key)
-                return False
-            self._dropped(gone)
-        for plane in range(first, self._planes):
-            self._on_the_way += 1
-            self._loader.submit((*before, plane, *after), key, plane, self._slabs.view(key, plane))
+    def _load(self, key: Key, urgency: tuple[float, ...], *, at_any_cost: bool) -> bool:
+        """Have an expert read; False, and nothing has changed, where there is no room."""
+        gone = self._cache.reserve(key, at_any_cost=at_any_cost)
+        if gone is None:
+            return False
+        for old in gone:
+            self._slots.give(old)
+            self.stats.ahead_wasted += old in self._early
+            self._early.discard(old)
+        self._on_the_way += 1
+        self._loader.submit(urgency, key, self._slots.take(key))
         return True
 
-    def _dropped(self, gone: Iterable[tuple[Key, int]]) -> None:
-        for key, plane in gone:
-            self._slabs.release(key, plane)
-            if key in self._early:
-                self._early.discard(key)
-                self.stats.ahead_wasted += 1
-
-    def _withdraw(self, unwanted: Callable[[Key, int], bool]) -> None:
-        # From the last plane on: an expert has its first planes or none of them.
-        for key, plane in sorted(self._loader.withdraw(unwanted), reverse=True):
-            self._cache.failed(key)
-            self._early.discard(key)
-            self._mend(key)
-            self._on_the_way -= 1
-            self.stats.ahead_bytes -= self._layout.stored(plane)
+    def _withdraw(self, unwanted: Callable[[Key], bool]) -> None:
+        for key in self._loader.withdraw(unwanted):
+            self._fail(key)
+            self.stats.ahead_bytes -= self._slots.size
 
     def _collect(self, *, wait: bool, wanted: tuple[int, Mapping[int, int]] | None = None) -> None:
         """Take in what has been read; the error of what the layer wants is raised."""
         lost: GenerationError | None = None
         for arrival in self._loader.arrivals(wait=wait and self._on_the_way > 0):
-            self._on_the_way -= 1
-            error = self._took(arrival)
-            if error and wanted and arrival.key[0] == wanted[0] and arrival.key[1] in wanted[1]:
-                lost = error
+            if arrival.error is None:
+                self._on_the_way -= 1
+                self._cache.arrived(arrival.key)
+                self.stats.read_bytes += self._slots.size
+                continue
+            self._fail(arrival.key)
+            if wanted and arrival.key[0] == wanted[0] and arrival.key[1] in wanted[1]:
+                lost = arrival.error
         if lost:
             raise lost
 
-    def _took(self, arrival: Arrival) -> GenerationError | None:
-        if arrival.error is None:
-            self._cache.arrived(arrival.key)
-            self._mend(arrival.key)
-            self.stats.read_bytes += self._layout.stored(arrival.plane)
-            return None
-        self._cache.failed(arrival.key)
-        self._early.discard(arrival.key)
-        self._broken.add(arrival.key)
-        self._mend(arrival.key)
-        return arrival.error
-
-    def _mend(self, key: Key) -> None:
-        """Once nothing more of a broken expert is on its way, it is as if it had never been asked for."""
-        if key in self._broken and self._cache.coming(key) == self._cache.ready(key):
-            self._broken.discard(key)
-            self._cache.forget(key)
-            for plane in range(len(self._layout.planes)):
-                self._slabs.release(key, plane)
+    def _fail(self, key: Key) -> None:
+        """What was on its way does not come."""
+        self._on_the_way -= 1
+        self._cache.failed(key)
+        self._slots.give(key)
+        self._early.discard(key)

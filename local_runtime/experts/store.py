@@ -98,14 +98,14 @@ class StoreWriter:
 
 
 class ExpertStore:
-    """A store that is there. Reading is safe from any thread; a plane's sum is checked the first time it is read."""
+    """A store that is there. Reading is safe from any thread; sums are checked the first time an expert is read."""
 
     def __init__(self, folder: Path, layout: Layout, meta: Mapping[str, Any], sums: Sums) -> None:
         self.folder = folder
         self.layout = layout
         self.meta = meta
         self._sums = sums
-        self._checked: set[tuple[Key, int]] = set()
+        self._checked: set[tuple[Key, int]] = set()  # with how many planes
 
     @classmethod
     def open(cls, folder: Path) -> ExpertStore:
@@ -127,17 +127,21 @@ class ExpertStore:
                 _check(folder, layout, (layer, expert), sums)
         return cls(folder, layout, meta, sums)
 
-    def read(self, key: Key, plane: int, into: memoryview) -> None:
-        """A plane as stored, into memory that begins at a multiple of a block; ExpertLost names the file."""
+    def read(self, key: Key, into: memoryview) -> None:
+        """As many planes as there is room for, as stored, into memory that begins at a multiple of a block; ExpertLost
+        names the file."""
         path, layout = path_of(self.folder, key), self.layout
         try:
-            _read(path, layout.place(plane), into[: layout.stored(plane)])
+            _read(path, into)
         except OSError as error:
             raise ExpertLost(f"{path}: {error.strerror or error}") from error
-        if (key, plane) not in self._checked:
-            if zlib.crc32(into[: layout.planes[plane]]) != self._sums[_name(key)][plane]:
-                raise ExpertLost(f"{path}: its content has changed")
-            self._checked.add((key, plane))
+        planes = [plane for plane in range(len(layout.planes)) if layout.place(plane) < len(into)]
+        if (key, len(planes)) not in self._checked:
+            for plane in planes:
+                first = layout.place(plane)
+                if zlib.crc32(into[first : first + layout.planes[plane]]) != self._sums[_name(key)][plane]:
+                    raise ExpertLost(f"{path}: its content has changed")
+            self._checked.add((key, len(planes)))
 
 
 def _check(folder: Path, layout: Layout, key: Key, sums: Sums) -> None:
@@ -150,18 +154,18 @@ def _check(folder: Path, layout: Layout, key: Key, sums: Sums) -> None:
         raise BadWeights(f"{folder.name}: {INDEX} has no sums for layer {key[0]}, expert {key[1]}")
 
 
-def _read(path: Path, place: int, into: memoryview) -> None:
+def _read(path: Path, into: memoryview) -> None:
     """Past the page cache where the file system can; else what it kept is let go."""
     descriptor, direct = _opened(path)
     try:
         done = 0
         while done < len(into):
-            got = os.preadv(descriptor, [into[done:]], place + done)
+            got = os.preadv(descriptor, [into[done:]], done)
             if got <= 0 or (got % BLOCK and done + got < len(into)):
                 raise OSError(errno.EIO, "the file is shorter than it was")
             done += got
         if not direct and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, place, len(into), os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(descriptor, 0, len(into), os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
 

@@ -19,7 +19,7 @@ LOOK_AHEAD: Final = 2
 
 
 class Offload:
-    """Of one native model; `tables` are its experts by layer: their places never change, their bytes come and go."""
+    """Of one native model; `tables` are its experts by layer; where they lie is written before they are computed."""
 
     def __init__(
         self,
@@ -31,12 +31,11 @@ class Offload:
     ) -> None:
         self._library = kernels.library
         self._active = active
+        self.tables = tables
+        self.shape = shape
         self._sparse = sorted(tables)
         self._counts = {layer: len(table) for layer, table in tables.items()}
         self.pool = pool
-        for layer, table in tables.items():
-            for expert in range(len(table)):
-                table[expert] = shape.at(pool.address(layer, expert))
 
     def through(self, context: int, rows: int, layers: Sequence[int]) -> None:
         """Take the rows of the step that has begun through these layers; ExpertLost where a file is gone."""
@@ -66,6 +65,8 @@ class Offload:
             self.pool.saw(layer, chosen, self._foreseen(context, rows, layer))
             self._library.fp_share(context, layer)
             for some in arriving:
+                for expert in some:
+                    self.tables[layer][expert] = self.shape.at(self.pool.address(layer, expert))
                 ready = np.array(some, dtype=np.int32)
                 self._library.fp_experts(context, layer, ready.ctypes.data, len(ready))
         finally:

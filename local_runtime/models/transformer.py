@@ -64,13 +64,22 @@ class Transformer:
         hidden = self.weights.embed[tokens].float()
         before: torch.Tensor | None = None
         for i, layer in enumerate(self.weights.layers):
-            hidden.add_(self._attention(i, layer, self._normed(hidden, layer.attn_norm), spans, turns))
-            inside = self._normed(hidden, layer.ffn_norm)
+            hidden.add_(self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns))
+            inside = self.normed(hidden, layer.ffn_norm)
             hidden.add_(feed_forward(layer.ffn, inside, before))
             before = inside if isinstance(layer.ffn, MoeWeights) else before
         pairs = zip(segments, spans, strict=True)
         wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
         return self._head(hidden[wanted])
+
+    @torch.inference_mode()
+    def attended(self, layer: int, hidden: torch.Tensor, segments: Sequence[Segment]) -> torch.Tensor:
+        """What a layer's attention adds to hidden states [rows, hidden], the rows of the segments in order."""
+        spans = self._spans(segments)
+        positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
+        weights = self.weights.layers[layer]
+        turns = _rotations(positions, self._frequencies)
+        return self._attention(layer, weights, self.normed(hidden, weights.attn_norm), spans, turns).float()
 
     def _head(self, hidden: torch.Tensor) -> Logits:
         """Logits; below float32 the best candidates are computed again in float32.
@@ -87,7 +96,7 @@ class Transformer:
         out: Logits = logits.numpy()
         return out
 
-    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMSNorm (arXiv:1910.07467) in float32, then the compute type."""
         return functional.rms_norm(x, weight.shape, weight, self.spec.norm_eps).to(self.weights.embed.dtype)
 

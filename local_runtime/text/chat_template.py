@@ -38,6 +38,7 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _now
+        self.source = source
         self._special = dict(special)
         try:
             self._template = environment.from_string(source)

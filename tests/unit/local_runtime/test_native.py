@@ -18,7 +18,7 @@ from local_runtime.kernels.abi import GROUP, Q4, Q8
 from local_runtime.kernels.library import kernels
 from local_runtime.kernels.packing import rounded
 from local_runtime.models import load
-from local_runtime.models.base import Logits, Segment
+from local_runtime.models.base import LanguageModel, Logits, Segment
 from local_runtime.models.hf_config import SPARSE_FAMILIES, spec_from_config
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.names import HUGGING_FACE
@@ -87,7 +87,7 @@ def off(got: Logits, want: Logits, forgiven: int = 0) -> float:
     return float(np.sqrt(np.mean(error[: len(error) - forgiven]) / np.mean(want**2)))
 
 
-def whole(model: NativeModel, ids: list[int], slot: int = 0) -> Logits:
+def whole(model: LanguageModel, ids: list[int], slot: int = 0) -> Logits:
     return model.forward([segment(slot, 0, ids, len(ids))])
 
 

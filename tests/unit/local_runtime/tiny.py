@@ -81,6 +81,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 # Heads wide enough for the native kernels.
 WIDE: dict[str, dict[str, Any]] = {
     "llama wide": {"head_dim": 16, "intermediate_size": 64},
+    "llama wide, long": {"head_dim": 16, "intermediate_size": 64, "max_position_embeddings": 640},
     "llama wide, 3.1, biased": {
         "head_dim": 16,
         "rope_parameters": LLAMA3_ROPE,

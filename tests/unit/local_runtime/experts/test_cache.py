@@ -14,19 +14,18 @@ from local_runtime.experts.cache import ExpertCache
 from local_runtime.experts.layout import Key, Layout
 from local_runtime.experts.policies import Belady, Chosen, Lfu, Lru, NextUse, Policy
 
-SIZES = (70, 30)
-LAYOUT = Layout(layers=(0, 3), experts=4, planes=SIZES)
+LAYOUT = Layout(layers=(0, 3), experts=4, planes=(70,))
 KEYS = st.tuples(st.sampled_from(LAYOUT.layers), st.integers(0, 3))
 
 
 class Accounts(RuleBasedStateMachine):
-    """The cache beside a ledger of planes."""
+    """The cache beside a ledger."""
 
-    @initialize(budget=st.integers(100, 800), policy=st.sampled_from([Lru, Lfu, NextUse]))
-    def begin(self, budget: int, policy: Any) -> None:
-        self.cache = ExpertCache(LAYOUT, SIZES, budget, policy(2, 4))
-        self.ready: dict[Key, int] = {}
-        self.coming: dict[Key, int] = {}
+    @initialize(room=st.integers(1, 8), policy=st.sampled_from([Lru, Lfu, NextUse]))
+    def begin(self, room: int, policy: Any) -> None:
+        self.cache = ExpertCache(LAYOUT, room, policy(2, 4))
+        self.ready: set[Key] = set()
+        self.coming: set[Key] = set()
         self.pins: dict[Key, int] = {}
 
     @rule(layer=st.sampled_from(LAYOUT.layers), used=st.sets(st.integers(0, 3), min_size=1))
@@ -39,30 +38,28 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(key=KEYS, at_any_cost=st.booleans())
     def reserve(self, key: Key, at_any_cost: bool) -> None:
-        if self.ready.get(key, 0) + self.coming.get(key, 0) == 2:
+        if key in self.ready | self.coming:
             return
-        free = sum(self.bytes_of(k) for k, n in self.ready.items() if n and k != key and self.may_go(k))
+        may_go = {one for one in self.ready if not self.pins.get(one)}
+        full = len(self.ready) + len(self.coming) >= self.cache.room
         gone = self.cache.reserve(key, at_any_cost=at_any_cost)
         if gone is None:
-            size = SIZES[self.ready.get(key, 0) + self.coming.get(key, 0)]
-            assert not at_any_cost or self.used() - free + size > self.cache.budget
+            assert full and not (at_any_cost and may_go)
             return
-        for old, plane in gone:
-            assert old != key and self.may_go(old) and plane < self.ready[old]
-        for old in {old for old, _ in gone}:
-            self.ready[old] = 0
-        self.coming[key] = self.coming.get(key, 0) + 1
+        assert len(gone) == full and may_go.issuperset(gone)
+        self.ready.difference_update(gone)
+        self.coming.add(key)
 
-    @precondition(lambda self: any(self.coming.values()))
+    @precondition(lambda self: self.coming)
     @rule(data=st.data(), fails=st.booleans())
     def comes(self, data: st.DataObject, fails: bool) -> None:
-        key = data.draw(st.sampled_from(sorted(key for key, n in self.coming.items() if n)))
-        self.coming[key] -= 1
+        key = data.draw(st.sampled_from(sorted(self.coming)))
+        self.coming.discard(key)
         if fails:
             self.cache.failed(key)
         else:
             self.cache.arrived(key)
-            self.ready[key] = self.ready.get(key, 0) + 1
+            self.ready.add(key)
 
     @rule(key=KEYS)
     def pin(self, key: Key) -> None:
@@ -76,28 +73,15 @@ class Accounts(RuleBasedStateMachine):
         self.cache.unpin(key)
         self.pins[key] -= 1
 
-    @rule(key=KEYS)
-    def forget(self, key: Key) -> None:
-        if not self.coming.get(key):
-            assert self.cache.forget(key) == self.ready.get(key, 0)
-            self.ready[key] = 0
-
     @invariant()
     def the_books_agree(self) -> None:
         if hasattr(self, "cache"):
-            assert self.cache.used == self.used() <= self.cache.budget
-            for key, count in self.ready.items():
-                assert self.cache.ready(key) == count
-                assert self.cache.coming(key) == count + self.coming.get(key, 0)
-
-    def bytes_of(self, key: Key) -> int:
-        return sum(SIZES[: self.ready.get(key, 0) + self.coming.get(key, 0)])
-
-    def used(self) -> int:
-        return sum(self.bytes_of(key) for key in {*self.ready, *self.coming})
-
-    def may_go(self, key: Key) -> bool:
-        return not self.pins.get(key) and not self.coming.get(key)
+            assert self.cache.used == len(self.ready) + len(self.coming) <= self.cache.room
+            for layer in LAYOUT.layers:
+                for expert in range(4):
+                    key = layer, expert
+                    assert self.cache.ready(key) == (key in self.ready)
+                    assert self.cache.coming(key) == (key in self.coming)
 
 
 TestAccounts = Accounts.TestCase
@@ -106,11 +90,10 @@ TestAccounts.settings = settings(max_examples=60, stateful_step_count=40, deadli
 
 def full(policy: Policy, keys: list[Key]) -> ExpertCache:
     """A cache that holds these experts and no more."""
-    cache = ExpertCache(LAYOUT, SIZES, 100 * len(keys), policy)
+    cache = ExpertCache(LAYOUT, len(keys), policy)
     for key in keys:
-        for _ in SIZES:
-            assert cache.reserve(key, at_any_cost=True) == []
-            cache.arrived(key)
+        assert cache.reserve(key, at_any_cost=True) == []
+        cache.arrived(key)
     return cache
 
 
@@ -133,7 +116,7 @@ def test_policies_choose_what_goes(policy: Any, visits: list[Chosen], goes: int)
 
     gone = cache.reserve((0, 3), at_any_cost=True)
 
-    assert gone == [((0, goes), 0), ((0, goes), 1)]
+    assert gone == [(0, goes)]
 
 
 def test_next_use_lets_the_layer_go_that_comes_last() -> None:
@@ -144,7 +127,7 @@ def test_next_use_lets_the_layer_go_that_comes_last() -> None:
     cache.visited(0, used(0))
 
     # Layer 3 comes next: what layer 0 has just used is needed again later.
-    assert cache.reserve((3, 1), at_any_cost=True) == [((0, 0), 0), ((0, 0), 1)]
+    assert cache.reserve((3, 1), at_any_cost=True) == [(0, 0)]
 
 
 def test_what_is_expected_stays_and_newcomers_that_are_less_so_wait() -> None:
@@ -155,7 +138,7 @@ def test_what_is_expected_stays_and_newcomers_that_are_less_so_wait() -> None:
 
     assert cache.reserve((3, 1), at_any_cost=False) is None
     cache.expect(0, np.array([0.9, 0.5, 0.0, 0.0]))
-    assert cache.reserve((3, 1), at_any_cost=False) == [((0, 1), 0), ((0, 1), 1)]
+    assert cache.reserve((3, 1), at_any_cost=False) == [(0, 1)]
 
 
 def test_belady_knows_what_comes() -> None:
@@ -164,4 +147,4 @@ def test_belady_knows_what_comes() -> None:
     for chosen in (used(0), used(1), used(2)):
         cache.visited(0, chosen)
 
-    assert cache.reserve((0, 3), at_any_cost=True) == [((0, 2), 0), ((0, 2), 1)]
+    assert cache.reserve((0, 3), at_any_cost=True) == [(0, 2)]

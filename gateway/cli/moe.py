@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.output import fail, print_fields
+from gateway.cli.output import fail, print_fields, print_json, print_table
 
 app = typer.Typer(help="Mixtures of experts.", no_args_is_help=True)
 
@@ -62,6 +64,43 @@ def refactor(
             "written to": str(out),
         }
     )
+
+
+@app.command()
+def analyse(
+    source: Annotated[str, typer.Argument(help="A mixture: a .gguf file or a Hugging Face folder.")],
+    text: Annotated[list[Path], typer.Option("--text", help="Text files of the kind that it will read and write.")],
+    store: Annotated[Path, typer.Option("--store", help="Where its experts lie, or are to be written.")],
+    tokens: Annotated[int, typer.Option(min=64, help="How many of the text's tokens to follow.")] = 512,
+    dtype: Annotated[str, typer.Option(help="bfloat16, int8 or int4: how experts are stored.")] = "int8",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How local a mixture's routes are, what caches of some sizes would hit, and how fast that would be here."""
+    from local_runtime.base import GenerationError
+    from local_runtime.experts.analysis import SHARES, analysed
+
+    try:
+        found = analysed(Path(source), [path.read_text("utf-8") for path in text], store, tokens, dtype)
+    except (GenerationError, ValueError, OSError) as error:
+        raise fail(str(error)) from error
+    if as_json:
+        print_json(asdict(found))
+        return
+    print_fields(
+        {
+            "experts": f"{found.experts} in each of {found.layers} layers, {found.active} a token",
+            "their bytes": f"{found.all_bytes:,}",
+            "disk": f"{found.bandwidth / 1e9:.2f} GB/s",
+            "computing": f"{found.computing_s * 1e3:.1f} ms a token",
+        }
+    )
+    print_table(("tokens", "SRP", f"SCH of {2 * found.active} a layer"), _rounded(found.segments))
+    columns = ("memory", "MiB", "LRU", "LFU", "next use", "Belady", "ms/token", "tokens/s", "waits for")
+    print_table(columns, _rounded([(f"{share:.0%}", *row) for share, row in zip(SHARES, found.budgets, strict=True)]))
+
+
+def _rounded(rows: Sequence[Sequence[object]]) -> list[list[str]]:
+    return [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in rows]
 
 
 def _shared(neurons: int, experts: int, shared: int | None) -> int:

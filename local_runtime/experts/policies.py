@@ -80,6 +80,8 @@ class NextUse:
         self._seen = np.full((_AGES, 3), 2.0)
         self._used = np.linspace(1.2, 0.2, _AGES)[:, None] * np.array([0.6, 1.0, 1.4])
         self._row = 0
+        # (1 / odds - 1) x layers, of each layer as of its last visit.
+        self._wait = np.full((layers, experts), float(layers))
 
     def visited(self, row: int, used: Chosen) -> None:
         """See Policy."""
@@ -91,6 +93,7 @@ class NextUse:
         self._age[row] = np.where(hit, 0, np.minimum(ages + 1, _AGES - 1))
         self._often[row] += (hit - self._often[row]) * (1 / _HALF_LIFE)
         self._row = row
+        self._wait[row] = (1 / self.odds(row).clip(1e-3, 1.0) - 1) * self._layers
 
     def odds(self, row: int) -> Worths:
         """How likely each expert of a layer is wanted at its next visit: [experts]."""
@@ -100,10 +103,9 @@ class NextUse:
 
     def worths(self) -> Worths:
         """See Policy."""
-        odds = np.stack([self.odds(row) for row in range(self._layers)]).clip(1e-3, 1.0)
         away = (np.arange(self._layers) - self._row - 1) % self._layers
-        wait: Worths = (1 / odds - 1) * self._layers + away[:, None]
-        return -wait
+        found: Worths = -self._wait - away[:, None]
+        return found
 
     def _thirds(self, row: int) -> npt.NDArray[np.intp]:
         """0, 1 or 2: how often each expert is wanted, beside the others of its layer."""
@@ -120,7 +122,7 @@ class Belady:
 
     def __init__(self, uses: list[list[list[int]]]) -> None:
         self._uses = uses
-        self._next = np.array([[one[0] if one else np.inf for one in row] for row in uses])
+        self._next = np.array([[one[0] if one else np.inf for one in row] for row in uses], dtype=np.float64)
         self._at = [[0] * len(row) for row in uses]
         self._clock = -1
 

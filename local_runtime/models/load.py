@@ -20,6 +20,7 @@ from local_runtime.models.gguf_metadata import spec_from_gguf
 from local_runtime.models.hf_config import spec_from_config
 from local_runtime.models.metadata import Metadata
 from local_runtime.models.names import GGUF, HUGGING_FACE, TensorNames
+from local_runtime.models.native_experts import ExpertPacker
 from local_runtime.models.native_weights import load_native, not_native
 from local_runtime.models.numbers import FloatNumbers, GgufNumbers, NumberSource
 from local_runtime.models.offload import Offload
@@ -48,6 +49,7 @@ class LoadOptions:
 
     `expert_bytes`: no more memory than this for a mixture's experts (None: all are loaded). They are read from
     `expert_folder`, where they are written at the first time, in `expert_dtype` (see `EXPERTS`; None: as `dtype` says).
+    Where all fit they are loaded, unless they are to have another form or routes are recorded (`record_routes`).
     """
 
     dtype: str = "auto"
@@ -57,6 +59,7 @@ class LoadOptions:
     expert_bytes: int | None = None
     expert_folder: Path | None = None
     expert_dtype: str | None = None
+    record_routes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,9 @@ def _filled(
         raise ValueError("expert_bytes needs expert_folder: where experts are read from")
     check_shapes(spec, names, source)
     expert_form = EXPERTS[options.expert_dtype] if options.expert_dtype else form
+    all_bytes = ExpertPacker(use, spec, names, source, form).all_bytes
+    if expert_form == form and options.expert_bytes >= all_bytes and not options.record_routes:
+        return NativeModel(use, spec, load_native(use, spec, names, source, form), pages, fine=fine)
     store, shape = packed_experts(use, spec, names, source, expert_form, options.expert_folder, origin_of(path))
     pool = ExpertPool(store, options.expert_bytes, spec.moe.active)
     weights = load_native(use, spec, names, source, form, shape)

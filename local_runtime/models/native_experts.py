@@ -70,6 +70,12 @@ class ExpertPacker:
         """Which layers have experts."""
         return tuple(i for i, layer in enumerate(self._spec.layers) if layer.sparse)
 
+    @property
+    def all_bytes(self) -> int:
+        """What all experts take where nothing is nested."""
+        count = self._spec.moe.experts if self._spec.moe else 0
+        return sum(self.shape().planes) * count * len(self.layers)
+
     def resident(self, shape: ExpertShape, layer: int, address: int) -> ctypes.Array[abi.Expert]:
         """Pack the layer's experts one after the other from an address on; the layer's table."""
         count = self._spec.moe.experts if self._spec.moe else 0

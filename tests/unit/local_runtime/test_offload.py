@@ -42,6 +42,7 @@ def loaded(
         expert_bytes=None if experts is None else experts * size,
         expert_folder=folder / f"experts-{expert_dtype or dtype}",
         expert_dtype=expert_dtype,
+        record_routes=experts is not None,
     )
     model = load_model(folder, options).model
     assert isinstance(model, NativeModel)
@@ -142,6 +143,16 @@ def test_what_can_not_be_offloaded_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path, LoadOptions(expert_dtype="int2"))
 
 
+def test_what_fits_is_loaded(folder: Path, tmp_path: Path) -> None:
+    options = LoadOptions(dtype="int8", slots=4, expert_bytes=1 << 30, expert_folder=tmp_path / "x")
+
+    model = load_model(folder, options).model
+
+    assert isinstance(model, NativeModel) and model.experts is None
+    assert not (tmp_path / "x").exists()
+    assert np.array_equal(whole(model, tokens(20)), whole(loaded(folder, experts=5), tokens(20)))
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     save_tiny("mixtral wide", tmp_path)
     save_tokenizer(tmp_path)
@@ -149,7 +160,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine" / "letter").write_text("dear")
 
     with pytest.raises(BadWeights, match="something else"):
-        load_model(tmp_path, LoadOptions(expert_bytes=10**9, expert_folder=tmp_path / "mine"))
+        load_model(tmp_path, LoadOptions(expert_bytes=50_000, expert_folder=tmp_path / "mine"))
 
     assert (tmp_path / "mine" / "letter").read_text() == "dear"
 

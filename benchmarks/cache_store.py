@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import random
@@ -167,6 +168,9 @@ async def seen(url: str, answers: Answers, calls: int) -> Row:
 async def listen(url: str) -> None:
     """Be the other process: note what is heard until standard input ends."""
     link, store, ear = await opened(url)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # as `gateway.lifecycle.run` does
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await asyncio.sleep(0.2)

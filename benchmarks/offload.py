@@ -30,6 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 VOCABULARY: Final = 4096
+MOST_SECONDS: Final = 3600.0
 GROUPS: Final = Path("/sys/fs/cgroup/memory")
 WAYS: Final = ("pool-bfloat16", "pool-bfloat16-no-prefetch", "pool-int4", "pool-int4-no-prefetch", "mmap-bfloat16")
 
@@ -38,8 +39,6 @@ def make(folder: Path, options: argparse.Namespace) -> None:
     """Write the model as a folder of safetensors with one tensor an expert."""
     import torch
     from safetensors.torch import save_file
-
-    from tests.unit.local_runtime.tiny import save_tokenizer
 
     folder.mkdir(parents=True)
     hidden, width, layers, vocab = options.hidden, options.width, options.layers, VOCABULARY
@@ -93,7 +92,19 @@ def make(folder: Path, options: argparse.Namespace) -> None:
         "dtype": "bfloat16",
     }
     (folder / "config.json").write_text(json.dumps(config))
-    save_tokenizer(folder)
+    save_tokenizer(folder / "tokenizer.json")
+
+
+def save_tokenizer(path: Path) -> None:
+    """A token is a byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    from local_runtime.text.tokenizer import byte_of_character
+
+    tokenizer = Tokenizer(models.BPE(dict(byte_of_character()), []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(path))
 
 
 def text(count: int) -> list[int]:
@@ -236,7 +247,9 @@ def run(command: Sequence[str], options: argparse.Namespace) -> dict[str, float]
             if group is not None:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
 
-        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=enter, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, preexec_fn=enter, check=False, timeout=MOST_SECONDS
+        )
         peak = int((group / "memory.max_usage_in_bytes").read_text()) if group else 0
     if done.returncode:
         print("\n".join(done.stderr.splitlines()[-3:]), file=sys.stderr)
@@ -268,7 +281,7 @@ def main() -> None:
     own = [sys.executable, "-m", "benchmarks.offload", *sys.argv[1:], "--one"]
     for kind in {way.split("-")[1] for way in options.only}:
         if not (options.folder / f"model-{kind}").exists():
-            subprocess.run([*own, f"pool-{kind}"], check=True, capture_output=True)
+            subprocess.run([*own, f"pool-{kind}"], check=True, capture_output=True, timeout=MOST_SECONDS)
     rows: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):
         for way in options.only:

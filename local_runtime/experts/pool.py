@@ -173,7 +173,7 @@ class ExpertPool:
             key, urgency = (layer, expert), (0.0, -float(left[expert]))
             if self._cache.coming(key):
                 self._loader.hurry(urgency, key)
-            elif not self._cache.ready(key) and not self._load(key, urgency, at_any_cost=True):
+            elif not self._cache.ready(key) and not self._load_now(key, urgency):
                 if computed:
                     self.done(layer)
                 if not (computed and self._load(key, urgency, at_any_cost=True)):
@@ -215,10 +215,17 @@ class ExpertPool:
         self._loader.submit(urgency, key, self._slots.take(key))
         return True
 
+    def _load_now(self, key: Key, urgency: tuple[float, ...]) -> bool:
+        """As `_load`, at any cost: what was to be read early and has not begun makes room."""
+        if self._load(key, urgency, at_any_cost=True):
+            return True
+        self._withdraw(lambda other: other in self._early)
+        return self._load(key, urgency, at_any_cost=True)
+
     def _withdraw(self, unwanted: Callable[[Key], bool]) -> None:
         for key in self._loader.withdraw(unwanted):
+            self.stats.ahead_bytes -= self._slots.size * (key in self._early)
             self._fail(key)
-            self.stats.ahead_bytes -= self._slots.size
 
     def _collect(self, *, wait: bool, wanted: tuple[int, Mapping[int, int]] | None = None) -> None:
         """Take in what has been read; the error of what the layer wants is raised."""

@@ -55,6 +55,8 @@ class StoreWriter:
                 for i, plane in enumerate(planes):
                     file.write(plane)
                     file.write(bytes(self._layout.stored(i) - len(plane)))
+                file.flush()
+                os.fsync(file.fileno())  # a name without its content would be a damaged store after a power cut
         except OSError as error:
             self._give_up(error)
         self._sums[_name(key)] = [zlib.crc32(plane) for plane in planes]
@@ -74,11 +76,13 @@ class StoreWriter:
         }
         try:
             (self._part / INDEX).write_text(text := json.dumps(index), "utf-8")
+            _sync(self._part / INDEX)
             if (self._folder / INDEX).is_file() and (self._folder / INDEX).read_text("utf-8") == text:
                 return  # another process has written the same meanwhile, and may be reading it
             if self._folder.exists():
                 shutil.rmtree(self._folder)
             self._part.rename(self._folder)
+            _sync(self._folder.parent)
         except OSError as error:
             self._give_up(error)
 
@@ -142,6 +146,15 @@ class ExpertStore:
                 if zlib.crc32(into[first : first + layout.planes[plane]]) != self._sums[_name(key)][plane]:
                     raise ExpertLost(f"{path}: its content has changed")
             self._checked.add((key, len(planes)))
+
+
+def _sync(path: Path) -> None:
+    """Have a file or a folder's names written."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check(folder: Path, layout: Layout, key: Key, sums: Sums) -> None:

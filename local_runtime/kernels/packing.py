@@ -20,9 +20,9 @@ Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.float16]
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int32]
-_Q4_0, _Q4_1, _Q8_0, _Q4_K, _Q5_K = 2, 3, 8, 12, 13
+_Q4_0, _Q4_1, _Q5_0, _Q5_1, _Q8_0, _Q4_K, _Q5_K = 2, 3, 6, 7, 8, 12, 13
 # The forms of the kinds of a GGUF file, by the file's number for them, that keep their groups as they are.
-KEPT: Final = MappingProxyType({_Q4_0: Q4, _Q4_1: Q4, _Q8_0: Q8, _Q4_K: Q4, _Q5_K: Q8M})
+KEPT: Final = MappingProxyType({_Q4_0: Q4, _Q4_1: Q4, _Q5_0: Q8M, _Q5_1: Q8M, _Q8_0: Q8, _Q4_K: Q4, _Q5_K: Q8M})
 _PACKED_AS_THEY_ARE: Final = frozenset((_Q4_0, _Q4_1, _Q8_0))
 
 
@@ -152,6 +152,23 @@ def _q8_0(blocks: Blocks) -> Groups:
     return _of_blocks(blocks, Q8, raw[:, 2:] ^ np.uint8(128), _half(raw, 0), None)
 
 
+def _q5_0(blocks: Blocks) -> Groups:
+    raw = blocks.data.reshape(-1, 22)
+    d = _half(raw, 0)
+    return _of_blocks(blocks, Q8M, _fives(raw[:, 2:]), d, (d.astype(np.float32) * -16).astype(np.float16))
+
+
+def _q5_1(blocks: Blocks) -> Groups:
+    raw = blocks.data.reshape(-1, 24)
+    return _of_blocks(blocks, Q8M, _fives(raw[:, 4:]), _half(raw, 0), _half(raw, 2))
+
+
+def _fives(raw: Bytes) -> Bytes:
+    """32 numbers of 5 bits: 4 bytes of fifth bits, then pairs of 4 bits."""
+    fifth = np.unpackbits(raw[:, :4], axis=1, bitorder="little")
+    return _nibbles(raw[:, 4:]) | np.left_shift(fifth, np.uint8(4))
+
+
 def _half(raw: Bytes, at: int) -> Halves:
     return np.ascontiguousarray(raw[:, at : at + 2]).view(np.float16)
 
@@ -194,5 +211,5 @@ def _of_super_blocks(blocks: Blocks, form: int, raw: Bytes, q: Bytes) -> Groups:
 
 
 _TAKEN_APART: Final = MappingProxyType[int, Callable[[Blocks], Groups]](
-    {_Q4_0: _q4_0, _Q4_1: _q4_1, _Q8_0: _q8_0, _Q4_K: _q4_k, _Q5_K: _q5_k}
+    {_Q4_0: _q4_0, _Q4_1: _q4_1, _Q5_0: _q5_0, _Q5_1: _q5_1, _Q8_0: _q8_0, _Q4_K: _q4_k, _Q5_K: _q5_k}
 )

@@ -28,7 +28,7 @@ def check_shapes(spec: ModelSpec, names: TensorNames, source: Shaped) -> None:
     for name, shape in expected_tensors(spec, names, present):
         if name not in present:
             raise BadWeights(f"the tensor {name!r} is missing")
-        if (found := source.shape(name)) != shape:
+        if (found := source.shape(name)) != shape and (1, *found) != shape:
             raise BadWeights(f"the tensor {name!r} has shape {found}, the configuration asks for {shape}")
 
 
@@ -41,15 +41,19 @@ def expected_tensors(spec: ModelSpec, names: TensorNames, present: Collection[st
     if names.rope_divisors in present:
         yield names.rope_divisors, (spec.head_dim // 2,)
     for i, layer in enumerate(spec.layers):
-        yield from _attention(spec, names, i)
-        yield from _experts(spec, names, present, i) if layer.sparse else _dense(spec, names, i)
+        yield from _attention(spec, names, present, i)
+        yield from _experts(spec, names, present, i) if layer.sparse else _dense(spec, names, present, i)
 
 
-def _attention(spec: ModelSpec, names: TensorNames, i: int) -> Iterator[Expected]:
+def _attention(spec: ModelSpec, names: TensorNames, present: Collection[str], i: int) -> Iterator[Expected]:
     wide, narrow = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     yield names.attn_norm.format(i=i), (spec.hidden,)
-    yield names.ffn_norm.format(i=i), (spec.hidden,)
-    for name, rows in ((names.q, wide), (names.k, narrow), (names.v, narrow)):
+    yield names.before_ffn(spec.post_norms).format(i=i), (spec.hidden,)
+    if spec.post_norms:
+        yield names.attn_post_norm.format(i=i), (spec.hidden,)
+        yield names.ffn_post_norm.format(i=i), (spec.hidden,)
+    apart = (names.q, wide), (names.k, narrow), (names.v, narrow)
+    for name, rows in ((names.qkv, wide + 2 * narrow),) if names.fused_qkv(present, i) else apart:
         yield name.format(i=i) + ".weight", (rows, spec.hidden)
         if spec.qkv_bias:
             yield name.format(i=i) + ".bias", (rows,)
@@ -57,13 +61,15 @@ def _attention(spec: ModelSpec, names: TensorNames, i: int) -> Iterator[Expected
     if spec.out_bias:
         yield names.out.format(i=i) + ".bias", (spec.hidden,)
     if spec.qk_norm:
-        yield names.q_norm.format(i=i), (spec.head_dim,)
-        yield names.k_norm.format(i=i), (spec.head_dim,)
+        yield names.q_norm.format(i=i), (wide if spec.qk_norm_whole else spec.head_dim,)
+        yield names.k_norm.format(i=i), (narrow if spec.qk_norm_whole else spec.head_dim,)
 
 
-def _dense(spec: ModelSpec, names: TensorNames, i: int) -> Iterator[Expected]:
+def _dense(spec: ModelSpec, names: TensorNames, present: Collection[str], i: int) -> Iterator[Expected]:
     rows, hidden = spec.intermediate, spec.hidden
-    for name, shape in ((names.gate, (rows, hidden)), (names.up, (rows, hidden)), (names.down, (hidden, rows))):
+    fused = names.fused_gate_up(present, i)
+    inward = ((names.gate_up, 2 * rows),) if fused else ((names.gate, rows), (names.up, rows))
+    for name, shape in (*((name, (wide, hidden)) for name, wide in inward), (names.down, (hidden, rows))):
         yield name.format(i=i) + ".weight", shape
         if spec.mlp_bias:
             yield name.format(i=i) + ".bias", shape[:1]

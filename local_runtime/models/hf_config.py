@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from local_runtime.base import BadWeights, UnsupportedModel
+from local_runtime.models.hf_layers import layers, ropes
 from local_runtime.models.metadata import Metadata
-from local_runtime.models.spec import MAX_LAYERS, Layer, LinearScaling, Llama3Scaling, ModelSpec, Moe, Rope
+from local_runtime.models.spec import MAX_SIZE, ModelSpec, Moe
 
 # What `fingerpost moe refactor` makes of a dense model.
 REFACTORED = "fingerpost_moe"
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe", REFACTORED)
-SPARSE_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", REFACTORED)
-DEFAULT_THETA = 10000.0
+SPARSE_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", REFACTORED)
+GEMMAS = ("gemma", "gemma2", "gemma3_text")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", *GEMMAS, *SPARSE_FAMILIES)
+# The first Gemma's files say gelu and mean its tanh form.
+_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu")
+_SILU = ("silu", "swish")
 
 
 def spec_from_config(config: Metadata) -> ModelSpec:
@@ -20,52 +24,65 @@ def spec_from_config(config: Metadata) -> ModelSpec:
         raise UnsupportedModel(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")
     if config.has("quantization_config"):
         raise UnsupportedModel("quantised safetensors are not supported; use a GGUF file or unquantised weights")
-    if (act := config.string("hidden_act", "silu")) not in ("silu", "swish"):
-        raise UnsupportedModel(f"hidden_act {act!r} is not supported")
+    _refuse(config, family)
     heads = config.integer("num_attention_heads")
     hidden = config.integer("hidden_size")
     bias = config.flag("attention_bias", False)
+    gemma = family in GEMMAS
+    rope, second_rope = ropes(config, family)
     return ModelSpec(
         family=family,
-        layers=_layers(config, family),
+        layers=layers(config, family, sparse=family in SPARSE_FAMILIES),
         hidden=hidden,
         heads=heads,
         kv_heads=config.integer("num_key_value_heads", heads),
-        head_dim=config.integer("head_dim", hidden // max(1, heads)),
+        head_dim=config.integer("head_dim", 256 if gemma else hidden // max(1, heads)),
         intermediate=config.integer("intermediate_size"),
         vocab_size=config.integer("vocab_size"),
         context_tokens=config.integer("max_position_embeddings", 2048),
-        norm_eps=config.number("rms_norm_eps", 1e-6),
-        rope=_rope(config),
-        tied_embeddings=config.flag("tie_word_embeddings", False),
-        qk_norm=family in ("qwen3", "qwen3_moe"),
+        norm_eps=config.number("rms_norm_eps", 1e-5 if family in ("phi3", "olmoe") else 1e-6),
+        rope=rope,
+        tied_embeddings=config.flag("tie_word_embeddings", gemma or family == "smollm3"),
+        qk_norm=family in ("qwen3", "qwen3_moe", "gemma3_text", "olmoe"),
         qkv_bias=bias or config.flag("qkv_bias", family in ("qwen2", "qwen2_moe")),
         out_bias=bias,
         mlp_bias=config.flag("mlp_bias", False),
         moe=_moe(config, family),
+        second_rope=second_rope,
+        qk_norm_whole=family == "olmoe",
+        post_norms=family in ("gemma2", "gemma3_text"),
+        norm_offset=1.0 if gemma else 0.0,
+        gelu=gemma,
+        embed_scale=min(hidden, MAX_SIZE) ** 0.5 if gemma else 1.0,
+        attn_scale=_attn_scale(config) if family in ("gemma2", "gemma3_text") else 0.0,
+        attn_cap=_cap(config, "attn_logit_softcapping", 50.0) if family in ("gemma2", "gemma3_text") else 0.0,
+        logit_cap=_cap(config, "final_logit_softcapping", 30.0) if family in ("gemma2", "gemma3_text") else 0.0,
     )
 
 
-def _rope(config: Metadata) -> Rope:
-    new, old = config.child("rope_parameters"), config.child("rope_scaling")
-    parameters = new if new.values else old
-    theta = new.number("rope_theta", config.number("rope_theta", DEFAULT_THETA))
-    if parameters.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0)) != 1.0:
-        raise UnsupportedModel("partial rotary embedding is not supported")
-    kind = parameters.string("rope_type", parameters.string("type", "default"))
-    if kind == "default":
-        return Rope(theta, interleaved=False)
-    if kind == "linear":
-        return Rope(theta, False, LinearScaling(parameters.number("factor")))
-    if kind == "llama3":
-        scaling = Llama3Scaling(
-            factor=parameters.number("factor"),
-            low_freq_factor=parameters.number("low_freq_factor"),
-            high_freq_factor=parameters.number("high_freq_factor"),
-            original_context=parameters.integer("original_max_position_embeddings"),
-        )
-        return Rope(theta, False, scaling)
-    raise UnsupportedModel(f"rope type {kind!r} is not supported")
+def _refuse(config: Metadata, family: str) -> None:
+    """UnsupportedModel for what would be computed wrongly."""
+    gemma = family in GEMMAS
+    act = config.string("hidden_activation", config.string("hidden_act", _GELU[0] if gemma else _SILU[0]))
+    if act not in (_GELU if gemma else _SILU):
+        raise UnsupportedModel(f"hidden_act {act!r} is not supported for {family}")
+    if config.has("clip_qkv"):
+        raise UnsupportedModel("clip_qkv is not supported")
+    if config.flag("use_bidirectional_attention", False):
+        raise UnsupportedModel("use_bidirectional_attention is not supported")
+
+
+def _attn_scale(config: Metadata) -> float:
+    scalar = config.number("query_pre_attn_scalar", 256)
+    if not scalar > 0:
+        raise BadWeights(f"{config.where}: query_pre_attn_scalar = {scalar} must be positive")
+    return float(scalar**-0.5)
+
+
+def _cap(config: Metadata, key: str, default: float) -> float:
+    """A null means no cap; Gemma 2's files that leave the key out mean its default."""
+    absent = key not in config.values and config.string("model_type") == "gemma2"
+    return config.number(key, default if absent else 0.0)
 
 
 def _moe(config: Metadata, family: str) -> Moe | None:
@@ -79,40 +96,12 @@ def _moe(config: Metadata, family: str) -> Moe | None:
     if family not in SPARSE_FAMILIES:
         return None
     return Moe(
-        experts=config.integer("num_experts", config.integer("num_local_experts", 128)),
+        experts=config.integer("num_experts", config.integer("num_local_experts", 64 if family == "olmoe" else 128)),
         active=config.integer("num_experts_per_tok", 8),
-        intermediate=config.integer("moe_intermediate_size"),
+        intermediate=config.integer("intermediate_size" if family == "olmoe" else "moe_intermediate_size"),
         normalise=config.flag("norm_topk_prob", False),
-        shared=config.integer("shared_expert_intermediate_size", 0) if family != "qwen3_moe" else 0,
+        shared=config.integer("shared_expert_intermediate_size", 0) if family not in ("qwen3_moe", "olmoe") else 0,
         shared_gate=family == "qwen2_moe",
         even=family == REFACTORED,
         early=family == REFACTORED and config.flag("early_routers", False),
     )
-
-
-def _layers(config: Metadata, family: str) -> tuple[Layer, ...]:
-    count = config.integer("num_hidden_layers")
-    if not 0 < count <= MAX_LAYERS:
-        raise BadWeights(f"{config.where}: num_hidden_layers = {count} is out of range")
-    windows = _windows(config, family, count)
-    dense = set(config.integers("mlp_only_layers"))
-    step = max(1, config.integer("decoder_sparse_step", 1))
-    sparse_family = family in SPARSE_FAMILIES
-    return tuple(
-        Layer(window=windows[i], sparse=sparse_family and i not in dense and (i + 1) % step == 0) for i in range(count)
-    )
-
-
-def _windows(config: Metadata, family: str, count: int) -> list[int | None]:
-    window = config.integer("sliding_window", 0) or None
-    if family.startswith("qwen") and not config.flag("use_sliding_window", False):
-        window = None
-    if window is None or family == "llama":
-        return [None] * count
-    if config.has("layer_types"):
-        kinds = config.strings("layer_types")
-        if len(kinds) != count:
-            raise BadWeights(f"{config.where}: layer_types has {len(kinds)} entries for {count} layers")
-        return [window if kind == "sliding_attention" else None for kind in kinds]
-    first = config.integer("max_window_layers", 0) if family in ("qwen2", "qwen3", "qwen2_moe") else 0
-    return [window if i >= first else None for i in range(count)]

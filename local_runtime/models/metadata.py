@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from local_runtime.base import BadWeights
+
+_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Metadata:
         """A finite number."""
         value = self.values.get(key)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise self._wrong(key, value, "a number")
         return float(value)
 
@@ -67,6 +69,13 @@ class Metadata:
         if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
             raise self._wrong(key, value, "a whole number or a list of them")
         return items
+
+    def flags(self, key: str) -> list[bool]:
+        """A list of true and false."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, bool) for item in value):
+            raise self._wrong(key, value, "a list of true and false")
+        return value
 
     def child(self, key: str) -> Metadata:
         """A nested mapping; empty when absent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -26,7 +27,11 @@ class ExpertNames:
 
 @dataclass(frozen=True, slots=True)
 class TensorNames:
-    """Names of everything outside the experts, and the ways experts may be stored, most common first."""
+    """Names of everything outside the experts, and the ways experts may be stored, most common first.
+
+    `qkv` and `gate_up` are tensors that may stand in place of three and of two. Where outputs of attention and
+    feed-forward are normalised too, by `attn_post_norm` and `ffn_post_norm`, `ffn_norm` is called `ffn_norm_between`.
+    """
 
     embed: str
     norm: str
@@ -44,6 +49,23 @@ class TensorNames:
     down: str
     experts: tuple[ExpertNames, ...]
     rope_divisors: str = ""
+    qkv: str = ""
+    gate_up: str = ""
+    attn_post_norm: str = ""
+    ffn_post_norm: str = ""
+    ffn_norm_between: str = ""
+
+    def before_ffn(self, post_norms: bool) -> str:
+        """The norm before the feed-forward: another name where outputs are normalised too."""
+        return self.ffn_norm_between if post_norms else self.ffn_norm
+
+    def fused_qkv(self, present: Collection[str], i: int) -> bool:
+        """Whether the layer's queries, keys and values are one tensor."""
+        return self.q.format(i=i) + ".weight" not in present and self.qkv.format(i=i) + ".weight" in present
+
+    def fused_gate_up(self, present: Collection[str], i: int) -> bool:
+        """Whether the layer's gate and up are one tensor."""
+        return self.gate.format(i=i) + ".weight" not in present and self.gate_up.format(i=i) + ".weight" in present
 
 
 _LAYER = "model.layers.{i}."
@@ -92,6 +114,11 @@ HUGGING_FACE = TensorNames(
             shared_router=_MLP + "shared_expert_gate.weight",
         ),
     ),
+    qkv=_LAYER + "self_attn.qkv_proj",
+    gate_up=_MLP + "gate_up_proj",
+    attn_post_norm=_LAYER + "post_attention_layernorm.weight",
+    ffn_post_norm=_LAYER + "post_feedforward_layernorm.weight",
+    ffn_norm_between=_LAYER + "pre_feedforward_layernorm.weight",
 )
 
 GGUF = TensorNames(
@@ -115,7 +142,16 @@ GGUF = TensorNames(
             gate="blk.{i}.ffn_gate_exps.weight",
             up="blk.{i}.ffn_up_exps.weight",
             down="blk.{i}.ffn_down_exps.weight",
+            shared_gate="blk.{i}.ffn_gate_shexp.weight",
+            shared_up="blk.{i}.ffn_up_shexp.weight",
+            shared_down="blk.{i}.ffn_down_shexp.weight",
+            shared_router="blk.{i}.ffn_gate_inp_shexp.weight",
         ),
     ),
     rope_divisors="rope_freqs.weight",
+    qkv="blk.{i}.attn_qkv",
+    gate_up="blk.{i}.ffn_up",
+    attn_post_norm="blk.{i}.post_attention_norm.weight",
+    ffn_post_norm="blk.{i}.post_ffw_norm.weight",
+    ffn_norm_between="blk.{i}.ffn_norm.weight",
 )

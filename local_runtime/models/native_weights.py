@@ -17,8 +17,8 @@ from local_runtime.models.names import TensorNames
 from local_runtime.models.native_experts import ExpertPacker, ExpertShape
 from local_runtime.models.numbers import Floats, NumberSource
 from local_runtime.models.plans import Packer, Part, Plan, as_it_is
-from local_runtime.models.rope import frequencies
-from local_runtime.models.spec import ModelSpec
+from local_runtime.models.rope import frequencies, paired
+from local_runtime.models.spec import ModelSpec, Rope
 
 # A tile may be asked for ahead of its use, and a vector register reads a little beyond a vector's end.
 _SPARE_BYTES = 8192
@@ -30,6 +30,8 @@ def not_native(spec: ModelSpec) -> str | None:
     """Why the native kernels can't compute such a model; None where they can."""
     if spec.head_dim % _LANE_FLOATS or spec.head_dim > 512:
         return f"heads of {spec.head_dim} elements are not a multiple of {_LANE_FLOATS} up to 512"
+    if spec.qk_norm_whole:
+        return "queries and keys are normalised over all heads at once"
     return None
 
 
@@ -44,7 +46,7 @@ class NativeWeights:
     embed: abi.Matrix
     head: abi.Matrix
     norm: int
-    frequencies: int
+    frequencies: tuple[int, ...]
     bytes: int
     arena: Arena
     experts: Mapping[int, ctypes.Array[abi.Expert]]
@@ -115,7 +117,7 @@ class _Filler:
             if i in expert_bytes:
                 experts[i] = self._sparse(i, layer, at)
                 at += expert_bytes[i]
-        norm, turning = self._vector(names.norm), self._frequencies()
+        norm, turning = self._norm(names.norm), self._frequencies()
         head = ends.get("head", ends["embed"])
         return NativeWeights(layers, ends["embed"], head, norm, turning, size, arena, experts, self._kept)
 
@@ -123,11 +125,15 @@ class _Filler:
         """What the matrices of a layer are made of."""
         spec, names = self._spec, self._names
         wide, narrow, dim = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim, spec.head_dim
-        qkv = [
-            self._part(names.q, i, _paired(spec.heads, dim, spec.rope.interleaved)),
-            self._part(names.k, i, wide + _paired(spec.kv_heads, dim, spec.rope.interleaved)),
-            self._part(names.v, i, wide + narrow + as_it_is(narrow)),
-        ]
+        places = (
+            _paired(spec.heads, dim, spec.rope),
+            wide + _paired(spec.kv_heads, dim, spec.rope),
+            wide + narrow + as_it_is(narrow),
+        )
+        if names.fused_qkv(self._source.names(), i):
+            qkv = [self._part(names.qkv, i, np.concatenate(places))]
+        else:
+            qkv = [self._part(name, i, to) for name, to in zip((names.q, names.k, names.v), places, strict=True)]
         plans: dict[str, Plan] = {"qkv": qkv, "out": [self._part(names.out, i, as_it_is(spec.hidden))]}
         if not spec.layers[i].sparse:
             return plans | self._feed_forward((names.gate, names.up, names.down), i, spec.intermediate, ".weight")
@@ -140,7 +146,10 @@ class _Filler:
     def _feed_forward(self, called: tuple[str, str, str], i: int, width: int, suffix: str = "") -> dict[str, Plan]:
         """Gate and up in turns, and down."""
         gate, up, down = (name.format(i=i) + suffix for name in called)
-        gate_up = [Part(gate, in_turns(width, 0)), Part(up, in_turns(width, 1))]
+        turns = in_turns(width, 0), in_turns(width, 1)
+        gate_up = [Part(gate, turns[0]), Part(up, turns[1])]
+        if called[0] == self._names.gate and self._names.fused_gate_up(self._source.names(), i):
+            gate_up = [self._part(self._names.gate_up, i, np.concatenate(turns))]
         return {"gate_up": gate_up, "down": [Part(down, as_it_is(self._spec.hidden))]}
 
     @staticmethod
@@ -172,13 +181,14 @@ class _Filler:
 
     def _vectors(self, i: int, layer: abi.Layer) -> None:
         spec, names = self._spec, self._names
-        layer.attn_norm = self._vector(names.attn_norm.format(i=i))
-        layer.ffn_norm = self._vector(names.ffn_norm.format(i=i))
+        layer.attn_norm = self._norm(names.attn_norm.format(i=i))
+        layer.ffn_norm = self._norm(names.before_ffn(spec.post_norms).format(i=i))
+        if spec.post_norms:
+            layer.attn_post_norm = self._norm(names.attn_post_norm.format(i=i))
+            layer.ffn_post_norm = self._norm(names.ffn_post_norm.format(i=i))
         if spec.qk_norm:
-            order = np.argsort(_paired(1, spec.head_dim, spec.rope.interleaved))
-            layer.q_norm, layer.k_norm = (
-                self._vector(name.format(i=i), order) for name in (names.q_norm, names.k_norm)
-            )
+            order = np.argsort(paired(spec.rope, spec.head_dim))
+            layer.q_norm, layer.k_norm = (self._norm(name.format(i=i), order) for name in (names.q_norm, names.k_norm))
         plans = self._plans(i)
         if spec.qkv_bias:
             layer.qkv_bias = self._bias(plans["qkv"])
@@ -188,6 +198,7 @@ class _Filler:
             layer.gate_up_bias = self._bias(plans["gate_up"])
             layer.down_bias = self._vector(names.down.format(i=i) + ".bias")
         layer.window = spec.layers[i].window or 0
+        layer.rope = spec.layers[i].second_rope
 
     def _bias(self, plan: Plan) -> int:
         """Biases of a matrix of several tensors, each where its row is."""
@@ -196,15 +207,18 @@ class _Filler:
             whole[part.to] = self._source.floats(part.name.removesuffix(".weight") + ".bias")
         return self._keep(whole)
 
-    def _vector(self, name: str, order: npt.NDArray[np.int64] | None = None) -> int:
-        values = self._source.floats(name)
+    def _vector(self, name: str) -> int:
+        return self._keep(self._source.floats(name))
+
+    def _norm(self, name: str, order: npt.NDArray[np.int64] | None = None) -> int:
+        values = self._source.floats(name) + np.float32(self._spec.norm_offset)
         return self._keep(values if order is None else values[order])
 
-    def _frequencies(self) -> int:
-        turning = frequencies(self._spec.rope, self._spec.head_dim)
+    def _frequencies(self) -> tuple[int, ...]:
+        turning = [frequencies(rope, self._spec.head_dim) for rope in self._spec.ropes]
         if self._names.rope_divisors in self._source.names():
-            turning = turning / self._source.floats(self._names.rope_divisors)
-        return self._keep(turning)
+            turning[0] = turning[0] / self._source.floats(self._names.rope_divisors)
+        return tuple(self._keep(each) for each in turning)
 
     def _keep(self, values: Floats) -> int:
         """A copy that stays, readable for whole registers; its address."""
@@ -214,10 +228,7 @@ class _Filler:
         return kept.ctypes.data
 
 
-def _paired(heads: int, dim: int, interleaved: bool) -> Rows:
-    """Where the rows of each head go so that rotary pairs lie side by side; as they are where they do already."""
+def _paired(heads: int, dim: int, rope: Rope) -> Rows:
+    """Where the rows of each head go so that rotary pairs lie side by side."""
     rows = np.arange(heads * dim, dtype=np.int32)
-    if interleaved:
-        return rows
-    head, at = rows // dim, rows % dim
-    return head * dim + at % (dim // 2) * 2 + at // (dim // 2)
+    return (rows - rows % dim + np.tile(paired(rope, dim), heads)).astype(np.int32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from local_runtime.base import BadWeights
 
 MAX_LAYERS = 1024
 MAX_SIZE = 2**31 - 1
+_MAX_FACTOR = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,16 @@ class Llama3Scaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Unturned:
+    """No rotation: such layers know no positions (NoPE, arXiv:2305.19466)."""
+
+
+Scaling = LinearScaling | Llama3Scaling | Unturned
+
+
+@dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary position embedding (arXiv:2104.09864) over the whole head.
+    """Rotary position embedding (arXiv:2104.09864) over the first `width` elements of a head (0: all of them).
 
     `interleaved` says how the *stored* q and k rows are ordered: pairs side by side (GGUF's llama) or in two halves
     (Hugging Face); the loader brings both to pairs.
@@ -37,7 +47,8 @@ class Rope:
 
     theta: float
     interleaved: bool
-    scaling: LinearScaling | Llama3Scaling | None = None
+    scaling: Scaling | None = None
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +74,24 @@ class Moe:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What may differ from layer to layer: the attention window in tokens (None: all) and whether it has experts."""
+    """What may differ from layer to layer: the attention window in tokens (None: all), whether it has experts, and
+    whether its rotation is the model's second one."""
 
     window: int | None = None
     sparse: bool = False
+    second_rope: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Shape and arithmetic of one model; sizes in elements, `context_tokens` as trained."""
+    """Shape and arithmetic of one model; sizes in elements, `context_tokens` as trained.
+
+    `qk_norm`: queries and keys are normalised, each head by itself or, with `qk_norm_whole`, all heads as one.
+    `post_norms`: what attention and feed-forward give is normalised too (Gemma 2, arXiv:2408.00118). `norm_offset` is
+    added to stored norm weights. `gelu`: gates go through GELU's tanh form instead of SiLU. Embeddings are multiplied
+    by `embed_scale`, scores by `attn_scale` (0: head_dim to the power of -1/2). A cap c other than 0 makes
+    c tanh(x / c) of scores or logits.
+    """
 
     family: str
     layers: tuple[Layer, ...]
@@ -90,6 +110,25 @@ class ModelSpec:
     out_bias: bool = False
     mlp_bias: bool = False
     moe: Moe | None = None
+    second_rope: Rope | None = None
+    qk_norm_whole: bool = False
+    post_norms: bool = False
+    norm_offset: float = 0.0
+    gelu: bool = False
+    embed_scale: float = 1.0
+    attn_scale: float = 0.0
+    attn_cap: float = 0.0
+    logit_cap: float = 0.0
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The model's rotation, and the second one if some layers have another."""
+        return (self.rope,) if self.second_rope is None else (self.rope, self.second_rope)
+
+    @property
+    def score_scale(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        return self.attn_scale or self.head_dim**-0.5
 
     def __post_init__(self) -> None:
         for name in ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab_size", "context_tokens"):
@@ -101,14 +140,35 @@ class ModelSpec:
             raise BadWeights(f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads")
         if self.head_dim % 2:
             raise BadWeights(f"head_dim = {self.head_dim} is odd: rotary embedding needs pairs")
-        if not (0 < self.norm_eps < 1 and self.rope.theta > 0):
-            raise BadWeights(f"norm_eps = {self.norm_eps} or rope theta = {self.rope.theta} is out of range")
-        self._check_scaling()
+        if not 0 < self.norm_eps < 1:
+            raise BadWeights(f"norm_eps = {self.norm_eps} is out of range")
+        for rope in self.ropes:
+            self._check_rope(rope)
+        self._check_layers()
+        self._check_factors()
         self._check_moe()
 
-    def _check_scaling(self) -> None:
-        scaling = self.rope.scaling
-        if scaling is not None and scaling.factor <= 0:
+    def _check_layers(self) -> None:
+        for i, layer in enumerate(self.layers):
+            if layer.window is not None and not 0 < layer.window <= MAX_SIZE:
+                raise BadWeights(f"the attention window {layer.window} of layer {i} is out of range")
+            if layer.second_rope and self.second_rope is None:
+                raise BadWeights(f"layer {i} asks for a second rotation that the model has not")
+
+    def _check_factors(self) -> None:
+        for name in ("embed_scale", "attn_scale", "attn_cap", "logit_cap"):
+            if not 0 <= getattr(self, name) <= _MAX_FACTOR:
+                raise BadWeights(f"{name} = {getattr(self, name)} is out of range")
+
+    def _check_rope(self, rope: Rope) -> None:
+        scaling = rope.scaling
+        if not (rope.theta > 0 and math.isfinite(rope.theta)):
+            raise BadWeights(f"rope theta = {rope.theta} is out of range")
+        if rope.width % 2 or not 0 <= rope.width <= self.head_dim:
+            raise BadWeights(f"{rope.width} rotary elements of heads of {self.head_dim} are out of range or odd")
+        if (rope.width, rope.interleaved) != (self.rope.width, self.rope.interleaved):
+            raise BadWeights("the two rotations of a model must pair the same elements")
+        if isinstance(scaling, LinearScaling | Llama3Scaling) and scaling.factor <= 0:
             raise BadWeights(f"rope scaling factor {scaling.factor} must be positive")
         if isinstance(scaling, Llama3Scaling) and not 0 < scaling.low_freq_factor < scaling.high_freq_factor:
             raise BadWeights("rope scaling: low_freq_factor must be positive and below high_freq_factor")

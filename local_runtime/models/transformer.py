@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from local_runtime.kv.cache import PagedCache
+from local_runtime.models.attention import attention, capped
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.rope import frequencies
 from local_runtime.models.spec import ModelSpec, Moe
@@ -46,9 +47,9 @@ class Transformer:
         self.page_count = cache.shape.pages
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
-        self._frequencies = torch.from_numpy(frequencies(spec.rope, spec.head_dim))
+        self._frequencies = [torch.from_numpy(frequencies(rope, spec.head_dim)) for rope in spec.ropes]
         if weights.rope_divisors is not None:
-            self._frequencies = self._frequencies / weights.rope_divisors
+            self._frequencies[0] = self._frequencies[0] / weights.rope_divisors
 
     def use_threads(self, threads: int) -> None:
         """Torch's intra-op threads of the calling thread."""
@@ -60,13 +61,14 @@ class Transformer:
         spans = self._spans(segments)
         tokens = torch.tensor([token for segment in segments for token in segment.tokens])
         positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
-        turns = _rotations(positions, self._frequencies)
-        hidden = self.weights.embed[tokens].float()
+        turns = [_rotations(positions, turning) for turning in self._frequencies]
+        hidden = self.weights.embed[tokens].float() * self.spec.embed_scale
         before: torch.Tensor | None = None
         for i, layer in enumerate(self.weights.layers):
-            hidden.add_(self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns))
+            mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns)
+            hidden.add_(self._after(mixed, layer.attn_post_norm))
             inside = self.normed(hidden, layer.ffn_norm)
-            hidden.add_(feed_forward(layer.ffn, inside, before))
+            hidden.add_(self._after(feed_forward(layer.ffn, inside, before), layer.ffn_post_norm))
             before = inside if isinstance(layer.ffn, MoeWeights) else before
         pairs = zip(segments, spans, strict=True)
         wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
@@ -78,7 +80,7 @@ class Transformer:
         spans = self._spans(segments)
         positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
         weights = self.weights.layers[layer]
-        turns = _rotations(positions, self._frequencies)
+        turns = [_rotations(positions, turning) for turning in self._frequencies]
         return self._attention(layer, weights, self.normed(hidden, weights.attn_norm), spans, turns).float()
 
     def _head(self, hidden: torch.Tensor) -> Logits:
@@ -93,6 +95,8 @@ class Transformer:
             best = logits.topk(min(REFINED, spec.vocab_size), dim=-1).indices
             exact = torch.bmm(weights.head[best].float(), final.unsqueeze(-1)).squeeze(-1)
             logits.scatter_(1, best, exact)
+        if spec.logit_cap:
+            logits = capped(logits, spec.logit_cap)
         out: Logits = logits.numpy()
         return out
 
@@ -100,8 +104,11 @@ class Transformer:
         """RMSNorm (arXiv:1910.07467) in float32, then the compute type."""
         return functional.rms_norm(x, weight.shape, weight, self.spec.norm_eps).to(self.weights.embed.dtype)
 
+    def _after(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        return x if weight is None else functional.rms_norm(x.float(), weight.shape, weight, self.spec.norm_eps)
+
     def _attention(
-        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[_Span], turns: torch.Tensor
+        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[_Span], turns: list[torch.Tensor]
     ) -> torch.Tensor:
         spec = self.spec
         heads = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, spec.head_dim)
@@ -109,7 +116,7 @@ class Transformer:
         if layer.q_norm is not None and layer.k_norm is not None:
             queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)
             rotary = torch.cat([queries, self._head_normed(rotary[:, spec.heads :], layer.k_norm)], dim=1)
-        rotary = _rotate(rotary, turns)
+        rotary = _rotate(rotary, turns[spec.layers[i].second_rope])
         queries, keys = rotary[:, : spec.heads], rotary[:, spec.heads :]
         window = spec.layers[i].window
         seen = []
@@ -120,7 +127,10 @@ class Transformer:
         return functional.linear(mixed, layer.out, layer.out_bias)
 
     def _head_normed(self, heads: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return functional.rms_norm(heads.float(), weight.shape, weight, self.spec.norm_eps).to(heads.dtype)
+        """Each head of [tokens, heads, head_dim] by itself, or all as one where the weight is as wide."""
+        wide = heads.float().reshape(len(heads), -1, len(weight))
+        normed = functional.rms_norm(wide, weight.shape, weight, self.spec.norm_eps)
+        return normed.view(heads.shape).to(heads.dtype)
 
     def _attend(self, i: int, span: _Span, window: int | None, queries: torch.Tensor) -> torch.Tensor:
         """Attention of one sequence's rows [rows, heads, head_dim] to its past; [rows, heads * head_dim].
@@ -132,7 +142,7 @@ class Transformer:
         rows, spec = len(queries), self.spec
         folded = queries.reshape(rows, spec.kv_heads, self._group, spec.head_dim).permute(1, 2, 0, 3)
         folded = folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
-        mixed = functional.scaled_dot_product_attention(folded, keys.unsqueeze(0), values.unsqueeze(0), attn_mask=mask)
+        mixed = attention(folded, keys.unsqueeze(0), values.unsqueeze(0), mask, spec.score_scale, spec.attn_cap)
         unfolded = mixed.view(spec.kv_heads, self._group, rows, spec.head_dim).permute(2, 0, 1, 3)
         return unfolded.reshape(rows, spec.heads * spec.head_dim)
 
@@ -168,13 +178,14 @@ def feed_forward(ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.
     """[rows, hidden]; `before` is what the sparse layer before this one got, None: there is none."""
     if isinstance(ffn, MoeWeights):
         return _experts(ffn, x, x if before is None or not ffn.moe.early else before)
-    return functional.linear(_swiglu(functional.linear(x, ffn.gate_up, ffn.gate_up_bias)), ffn.down, ffn.down_bias)
+    inside = _gated(functional.linear(x, ffn.gate_up, ffn.gate_up_bias), ffn.gelu)
+    return functional.linear(inside, ffn.down, ffn.down_bias)
 
 
-def _swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """SiLU(gate) * up (arXiv:2002.05202); gate and up side by side in the last dimension."""
+def _gated(gate_up: torch.Tensor, gelu: bool = False) -> torch.Tensor:
+    """SiLU(gate) * up (arXiv:2002.05202), or GELU's tanh form; gate and up side by side in the last dimension."""
     gate, up = gate_up.chunk(2, dim=-1)
-    return functional.silu(gate) * up
+    return (functional.gelu(gate, approximate="tanh") if gelu else functional.silu(gate)) * up
 
 
 def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -186,7 +197,7 @@ def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Ten
     mixed = torch.zeros(x.shape, dtype=torch.float32)
     for expert in torch.bincount(chosen.flatten()).nonzero().flatten().tolist():
         rows, rank = torch.where(chosen == expert)
-        out = functional.linear(_swiglu(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
+        out = functional.linear(_gated(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
         mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
     if ffn.shared is not None:
         shared = feed_forward(ffn.shared, x, None).float()

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from local_runtime.models.expected import check_shapes, expert_names
 from local_runtime.models.names import ExpertNames, TensorNames
+from local_runtime.models.rope import paired
 from local_runtime.models.source import TensorSource
 from local_runtime.models.spec import ModelSpec, Moe
 
 
 @dataclass(frozen=True, slots=True)
 class DenseWeights:
-    """SwiGLU: `gate_up` [2 * intermediate, hidden], `down` [hidden, intermediate], biases where the family has them."""
+    """`gate_up` [2 * intermediate, hidden], `down` [hidden, intermediate], biases where the family has them.
+
+    SwiGLU, or GEGLU (arXiv:2002.05202) with `gelu`.
+    """
 
     gate_up: torch.Tensor
     down: torch.Tensor
     gate_up_bias: torch.Tensor | None
     down_bias: torch.Tensor | None
+    gelu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class LayerWeights:
     out_bias: torch.Tensor | None
     ffn_norm: torch.Tensor
     ffn: DenseWeights | MoeWeights
+    attn_post_norm: torch.Tensor | None = None
+    ffn_post_norm: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class _Filler:
         return ModelWeights(
             embed=embed,
             layers=tuple(self._layer(i) for i in range(len(spec.layers))),
-            norm=self._vector(names.norm),
+            norm=self._norm(names.norm),
             head=embed if spec.tied_embeddings else self._read(names.head),
             rope_divisors=self._vector(names.rope_divisors) if brings_divisors else None,
         )
@@ -96,42 +104,52 @@ class _Filler:
     def _layer(self, i: int) -> LayerWeights:
         spec, names = self.spec, self.names
         return LayerWeights(
-            attn_norm=self._vector(names.attn_norm.format(i=i)),
+            attn_norm=self._norm(names.attn_norm.format(i=i)),
             qkv=self._qkv(i, ".weight"),
             qkv_bias=self._qkv(i, ".bias") if spec.qkv_bias else None,
-            q_norm=self._head_norm(names.q_norm.format(i=i)) if spec.qk_norm else None,
-            k_norm=self._head_norm(names.k_norm.format(i=i)) if spec.qk_norm else None,
+            q_norm=self._head_norm(names.q_norm.format(i=i), spec.heads) if spec.qk_norm else None,
+            k_norm=self._head_norm(names.k_norm.format(i=i), spec.kv_heads) if spec.qk_norm else None,
             out=self._read(names.out.format(i=i) + ".weight"),
             out_bias=self._read(names.out.format(i=i) + ".bias") if spec.out_bias else None,
-            ffn_norm=self._vector(names.ffn_norm.format(i=i)),
+            ffn_norm=self._norm(names.before_ffn(spec.post_norms).format(i=i)),
             ffn=self._moe(i, spec.moe) if spec.moe and spec.layers[i].sparse else self._dense(i),
+            attn_post_norm=self._norm(names.attn_post_norm.format(i=i)) if spec.post_norms else None,
+            ffn_post_norm=self._norm(names.ffn_post_norm.format(i=i)) if spec.post_norms else None,
         )
 
     def _qkv(self, i: int, suffix: str) -> torch.Tensor:
         """The three projections as one; q and k rows brought to rotary pairs."""
-        names = (self.names.q, self.names.k, self.names.v)
-        query, key, value = (self._read(name.format(i=i) + suffix) for name in names)
+        names, narrow = (self.names.q, self.names.k, self.names.v), self.spec.kv_heads * self.spec.head_dim
+        if self.names.fused_qkv(self.source.names(), i):
+            whole = self._read(self.names.qkv.format(i=i) + suffix)
+            query, key, value = whole.split([self.spec.heads * self.spec.head_dim, narrow, narrow])
+        else:
+            query, key, value = (self._read(name.format(i=i) + suffix) for name in names)
         return torch.cat([self._paired(query, self.spec.heads), self._paired(key, self.spec.kv_heads), value])
 
     def _paired(self, rows: torch.Tensor, heads: int) -> torch.Tensor:
         """Rows ordered as halves (x_i with x_{i + d/2}) become pairs side by side; scores of q and k do not change."""
-        if self.spec.rope.interleaved:
-            return rows
-        halves = rows.view(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
-        return halves.transpose(1, 2).reshape(rows.shape)
+        order = torch.from_numpy(np.argsort(paired(self.spec.rope, self.spec.head_dim)))
+        return rows.view(heads, self.spec.head_dim, *rows.shape[1:])[:, order].reshape(rows.shape)
 
-    def _head_norm(self, name: str) -> torch.Tensor:
-        return self._paired(self._vector(name), 1)
+    def _head_norm(self, name: str, heads: int) -> torch.Tensor:
+        return self._paired(self._norm(name), heads if self.spec.qk_norm_whole else 1)
 
     def _dense(self, i: int) -> DenseWeights:
-        gate, up, down = (name.format(i=i) for name in (self.names.gate, self.names.up, self.names.down))
-        biased = self.spec.mlp_bias
+        down, biased = self.names.down.format(i=i), self.spec.mlp_bias
         return DenseWeights(
-            gate_up=torch.cat([self._read(gate + ".weight"), self._read(up + ".weight")]),
+            gate_up=self._gate_up(i, ".weight"),
             down=self._read(down + ".weight"),
-            gate_up_bias=torch.cat([self._read(gate + ".bias"), self._read(up + ".bias")]) if biased else None,
+            gate_up_bias=self._gate_up(i, ".bias") if biased else None,
             down_bias=self._read(down + ".bias") if biased else None,
+            gelu=self.spec.gelu,
         )
+
+    def _gate_up(self, i: int, suffix: str) -> torch.Tensor:
+        names = self.names
+        apart = (names.gate, names.up)
+        called = (names.gate_up,) if names.fused_gate_up(self.source.names(), i) else apart
+        return torch.cat([self._read(name.format(i=i) + suffix) for name in called])
 
     def _moe(self, i: int, moe: Moe) -> MoeWeights:
         names = expert_names(self.names, self.source.names(), i)
@@ -146,7 +164,7 @@ class _Filler:
             gate_up=gate_up,
             down=self._experts(names.down, i, moe),
             shared=self._shared(names, i) if moe.shared else None,
-            shared_router=self._read(names.shared_router.format(i=i)) if moe.shared_gate else None,
+            shared_router=self._read(names.shared_router.format(i=i)).view(1, -1) if moe.shared_gate else None,
         )
 
     def _shared(self, names: ExpertNames, i: int) -> DenseWeights:
@@ -157,6 +175,9 @@ class _Filler:
         if "{e}" not in name:
             return self._read(name.format(i=i))
         return torch.stack([self._read(name.format(i=i, e=e)) for e in range(moe.experts)])
+
+    def _norm(self, name: str) -> torch.Tensor:
+        return self._vector(name) + self.spec.norm_offset
 
     def _vector(self, name: str) -> torch.Tensor:
         return self.source.read(name, torch.float32)

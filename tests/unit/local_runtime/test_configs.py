@@ -81,6 +81,65 @@ def test_numbers_that_cannot_be_are_bad_weights(changes: dict[str, Any]) -> None
         spec_of(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "gemma", "hidden_act": "silu"}, "silu"),
+        ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ({"model_type": "gemma2", "layer_types": ["sliding_attention", "chunked_attention"]}, "chunked_attention"),
+        ({"model_type": "phi3", "rope_scaling": {"type": "longrope", "short_factor": [1.0]}}, "longrope"),
+        ({"model_type": "olmoe", "clip_qkv": 8.0}, "clip_qkv"),
+        ({"model_type": "deepseek_v2"}, "deepseek_v2"),
+    ],
+)
+def test_what_a_newer_family_has_and_we_do_not_is_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "gemma2", "query_pre_attn_scalar": 0}, "query_pre_attn_scalar"),
+        ({"model_type": "gemma2", "query_pre_attn_scalar": 1e-300}, "attn_scale"),
+        ({"model_type": "gemma2", "attn_logit_softcapping": -1.0}, "attn_cap"),
+        ({"model_type": "gemma2", "final_logit_softcapping": 10**400}, "final_logit_softcapping"),
+        ({"model_type": "gemma", "hidden_size": 10**700}, "hidden"),
+        ({"model_type": "gemma2", "sliding_window": 2**31}, "window"),
+        ({"model_type": "gemma3_text", "layer_types": ["full_attention"]}, "layer_types"),
+        ({"model_type": "gemma3_text", "rope_local_base_freq": -1.0}, "theta"),
+        ({"model_type": "gemma3_text", "rope_parameters": {"full_attention": 3}}, "full_attention"),
+        ({"model_type": "phi3", "partial_rotary_factor": 1.5}, "partial_rotary_factor"),
+        ({"model_type": "phi3", "partial_rotary_factor": 1e-9}, "partial_rotary_factor"),
+        ({"model_type": "phi3", "partial_rotary_factor": 0.7}, "rotary"),
+        ({"model_type": "phi3", "partial_rotary_factor": 0.5, "head_dim": 10**700}, "head_dim"),
+        ({"model_type": "smollm3", "no_rope_layers": [1]}, "no_rope_layers"),
+        ({"model_type": "smollm3", "no_rope_layers": ["1", "0"]}, "no_rope_layers"),
+        ({"model_type": "smollm3", "use_sliding_window": True, "sliding_window": 4}, "layer_types"),
+        ({"model_type": "olmoe", "num_experts": 2, "num_experts_per_tok": 3}, "experts"),
+    ],
+)
+def test_what_can_not_be_in_a_newer_family_is_bad_weights_and_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadWeights, match=words):
+        spec_of(**changes)
+
+
+def test_an_old_gemma_config_means_what_the_family_leaves_out() -> None:
+    gemma2 = spec_of(model_type="gemma2", num_hidden_layers=4, sliding_window=9)
+    assert [layer.window for layer in gemma2.layers] == [9, None, 9, None]
+    assert (gemma2.attn_cap, gemma2.logit_cap, gemma2.attn_scale, gemma2.head_dim) == (50.0, 30.0, 1 / 16, 256)
+    gemma3 = spec_of(model_type="gemma3_text", num_hidden_layers=7, rope_scaling={"rope_type": "linear", "factor": 8.0})
+    assert [layer.second_rope for layer in gemma3.layers] == [True] * 5 + [False, True]
+    assert [rope.theta for rope in gemma3.ropes] == [1e6, 1e4]
+    assert [rope.scaling for rope in gemma3.ropes] == [LinearScaling(8.0), None]
+    assert spec_of(model_type="gemma", hidden_act="gelu").gelu and gemma3.tied_embeddings
+
+
+def test_a_smollm3_config_without_a_list_leaves_every_fourth_layer_unturned() -> None:
+    spec = spec_of(model_type="smollm3", num_hidden_layers=5)
+    assert [layer.second_rope for layer in spec.layers] == [False, False, False, True, False]
+
+
 @pytest.mark.parametrize("experts", [{"num_local_experts": 2, "num_experts_per_tok": 3}, {"num_local_experts": 0}])
 def test_an_impossible_mixture_is_bad_weights(experts: dict[str, Any]) -> None:
     with pytest.raises(BadWeights):

@@ -15,12 +15,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runtime.base import BadWeights, GenerationError, UnsupportedModel
+from local_runtime.kernels.abi import Q8
+from local_runtime.kernels.packing import Groups
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_source import GgufSource
 from local_runtime.models.load import LoadOptions, load_model
+from local_runtime.models.numbers import GgufNumbers
 from tests.unit.local_runtime.tiny import save_tiny, segment
 from tests.unit.local_runtime.tiny_gguf import write_gguf
 
+ARCHITECTURES = [
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mixtral",
+    "gemma",
+    "gemma2 wide",
+    "gemma3_text wide",
+    "phi3",
+    "phi3 wide, partial",
+    "olmoe",
+    "qwen2_moe",
+]
 FLOAT32 = LoadOptions(dtype="float32", slots=1)
 
 
@@ -32,7 +48,7 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "mixtral"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_gguf_model_equals_the_hugging_face_model_that_it_was_made_from(name: str, tmp_path: Path) -> None:
     reference = save_tiny(name, tmp_path)
     write_gguf(reference, tmp_path / "tiny.gguf")
@@ -43,7 +59,7 @@ def test_a_gguf_model_equals_the_hugging_face_model_that_it_was_made_from(name: 
     assert np.abs(got - want).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"])
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 def test_dequantised_values_equal_the_format_library_s(name: str, tmp_path: Path) -> None:
     kind = gguf.GGMLQuantizationType[name]
     values = np.random.default_rng(7).normal(size=(6, 64)).astype(np.float32)
@@ -57,6 +73,25 @@ def test_dequantised_values_equal_the_format_library_s(name: str, tmp_path: Path
         got = source.read("one", torch.float32).numpy()
     assert got.shape == (6, 64)
     assert np.array_equal(got, dequantize(quantize(values, kind), kind))
+
+
+def test_q6_k_is_read_by_both_paths(tmp_path: Path) -> None:
+    kind = gguf.GGMLQuantizationType.Q6_K
+    raw = np.random.default_rng(3).integers(0, 256, (4, 2 * 210), dtype=np.uint8)
+    raw.reshape(-1, 210)[:, 208:] = np.full((8, 1), 0.01, np.float16).view(np.uint8)
+    writer = gguf.GGUFWriter(str(tmp_path / "one.gguf"), "llama")
+    writer.add_tensor("one", raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with GgufSource(tmp_path / "one.gguf") as source, GgufFile(tmp_path / "one.gguf") as file:
+        got, weights = source.read("one", torch.float32).numpy(), GgufNumbers(file).weights("one", Q8)
+    want = dequantize(raw, kind)
+    assert isinstance(weights, Groups)
+    said = (weights.q.astype(np.float32).reshape(4, -1, 32) - 128) * weights.d.astype(np.float32)[..., None]
+    assert np.array_equal(got, want)
+    assert np.sqrt(np.mean((said.reshape(want.shape) - want) ** 2) / np.mean(want**2)) < 0.01
 
 
 def test_name_template_and_end_token_come_from_the_file(small_file: Path) -> None:

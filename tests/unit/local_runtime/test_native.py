@@ -214,7 +214,7 @@ def test_what_does_not_fit_is_refused_and_the_model_goes_on(folder: Path, part: 
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0", "F16", "BF16", "F32"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16", "F32"])
 def test_a_gguf_file_is_computed_as_torch_computes_it(kind: str, tmp_path: Path) -> None:
     reference = save_tiny("llama wide", tmp_path)
     write_gguf(reference, tmp_path / "wide.gguf", quantisation=kind)
@@ -226,8 +226,32 @@ def test_a_gguf_file_is_computed_as_torch_computes_it(kind: str, tmp_path: Path)
 
     assert isinstance(ours, NativeModel) and isinstance(theirs, Transformer)
     got, want = (model.forward([segment(0, 0, ids, len(ids))]) for model in (ours, theirs))
-    exact = kind in ("Q4_0", "Q4_1", "Q8_0")
+    exact = kind.startswith("Q")
     assert off(got, want) < (0.004 if exact else 0.1)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["gemma wide", "gemma2 wide", "gemma3_text wide", "phi3 wide", "phi3 wide, partial"])
+def test_a_gguf_file_of_another_family_is_computed_as_torch_computes_it(name: str, tmp_path: Path) -> None:
+    write_gguf(save_tiny(name, tmp_path), tmp_path / "wide.gguf", quantisation="Q8_0")
+    ids = tokens(60)
+
+    ours = load_model(tmp_path / "wide.gguf", LoadOptions(slots=1)).model
+    theirs = load_model(tmp_path / "wide.gguf", LoadOptions("float32", slots=1)).model
+
+    assert isinstance(ours, NativeModel) and isinstance(theirs, Transformer)
+    got, want = (model.forward([segment(0, 0, ids, len(ids))]) for model in (ours, theirs))
+    assert off(got, want) < 0.004
+
+
+@needs_kernels
+def test_a_norm_over_all_heads_at_once_is_left_to_torch(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    save_tiny("olmoe wide", tmp_path)
+
+    assert isinstance(load_model(tmp_path, LoadOptions(slots=1)).model, Transformer)
+    with pytest.raises(ValueError, match="over all heads at once"):
+        load_model(tmp_path, LoadOptions("int8", slots=1))
 
 
 @needs_kernels

@@ -149,7 +149,9 @@ def test_recipes_that_can_not_be_are_refused(dense: Path, tmp_path: Path, recipe
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["mixtral wide", "qwen2 wide", "llama wide, 3.1, biased"])
+@pytest.mark.parametrize(
+    "name", ["mixtral wide", "qwen2 wide", "llama wide, 3.1, biased", "gemma", "smollm3", "phi3, window, partial"]
+)
 def test_models_of_other_kinds_are_refused(tmp_path: Path, name: str) -> None:
     save_tiny(name, tmp_path)
     save_tokenizer(tmp_path)

@@ -38,6 +38,8 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+PARTIAL_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+CAPS = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 7.0}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 SIZES: dict[str, Any] = {
     "vocab_size": 258,
@@ -53,6 +55,7 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
+    "olmoe wide": {"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "hidden_size": 64},
     "llama": {},
     "llama tied": {"tie_word_embeddings": True, "rope_parameters": LINEAR_ROPE},
     "llama 3.1, biased": {"rope_parameters": LLAMA3_ROPE, "attention_bias": True, "mlp_bias": True},
@@ -76,8 +79,35 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 24,
         "shared_expert_intermediate_size": 40,
     },
+    "gemma": {"head_dim": 16},
+    "gemma2": {"head_dim": 12, "query_pre_attn_scalar": 20, "sliding_window": 6, **CAPS},
+    "gemma3_text": {
+        "head_dim": 10,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 6,
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": LINEAR_ROPE,
+        },
+        "final_logit_softcapping": 9.0,
+    },
+    "phi3": {"tie_word_embeddings": True},
+    "phi3, window, partial": {"sliding_window": 9, "rope_parameters": PARTIAL_ROPE},
+    "olmoe": {"num_experts": 5, "num_experts_per_tok": 2},
+    "olmoe normalised": {"num_experts": 4, "num_experts_per_tok": 3, "norm_topk_prob": True},
+    "smollm3": {"no_rope_layers": [1, 0, 1], "attention_bias": True},
+    "smollm3 windowed": {
+        "no_rope_layers": [1, 0, 1],
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    },
     "qwen3_moe raw weights": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8},
 }
+# Of random models some magnify what activations of 8 bits round away, more so the larger their weights are.
+CALM = {"initializer_range": 0.2}
 # Heads wide enough for the native kernels.
 WIDE: dict[str, dict[str, Any]] = {
     "llama wide": {"head_dim": 16, "intermediate_size": 64},
@@ -105,6 +135,13 @@ WIDE: dict[str, dict[str, Any]] = {
         "norm_topk_prob": True,
         "hidden_size": 64,
     },
+    "gemma wide": {"head_dim": 16, "intermediate_size": 64, "num_key_value_heads": 1, **CALM},
+    "gemma2 wide": {"head_dim": 16, "intermediate_size": 64, "query_pre_attn_scalar": 16, "sliding_window": 21, **CAPS},
+    "gemma3_text wide": FAMILIES["gemma3_text"]
+    | {"head_dim": 16, "intermediate_size": 64, "query_pre_attn_scalar": 16, "sliding_window": 21},
+    "phi3 wide": {"hidden_size": 64, "intermediate_size": 64, "sliding_window": 21},
+    "phi3 wide, partial": {"hidden_size": 64, "intermediate_size": 64, "rope_parameters": PARTIAL_ROPE, **CALM},
+    "smollm3 wide": {"hidden_size": 64, "no_rope_layers": [1, 0, 1], **CALM},
     "qwen3_moe wide raw": FAMILIES["qwen3_moe raw weights"] | {"moe_intermediate_size": 64, "head_dim": 32},
 }
 CLASSES = {
@@ -114,6 +151,12 @@ CLASSES = {
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
     "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
     "qwen2_moe": (transformers.Qwen2MoeConfig, transformers.Qwen2MoeForCausalLM),
+    "gemma": (transformers.GemmaConfig, transformers.GemmaForCausalLM),
+    "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
+    "gemma3_text": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
+    "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
+    "olmoe": (transformers.OlmoeConfig, transformers.OlmoeForCausalLM),
+    "smollm3": (transformers.SmolLM3Config, transformers.SmolLM3ForCausalLM),
     "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
 }
 
@@ -122,7 +165,10 @@ def save_tiny(name: str, folder: Path) -> Any:
     """Save the tiny model called `name` in FAMILIES with every parameter random; Hugging Face's model, for answers."""
     config_class, model_class = CLASSES[name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]]
     torch.manual_seed(len(name))
-    model = model_class(config_class(**{**SIZES, **(FAMILIES | WIDE)[name]})).eval()
+    config = config_class(**{**SIZES, **(FAMILIES | WIDE)[name]})
+    # Hugging Face's other forms of attention leave out the cap on scores.
+    config._attn_implementation = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    model = model_class(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from local_runtime.kernels.abi import GROUP, Q4, Q8, Q8M
 from local_runtime.kernels.packing import KEPT, Blocks, Floats, Groups, in_turns, rounded, taken_apart, widened
 
-KINDS = [gguf.GGMLQuantizationType[name] for name in ("Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K")]
+KINDS = [gguf.GGMLQuantizationType[name] for name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K")]
 
 
 def said(groups: Groups) -> Floats:

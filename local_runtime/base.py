@@ -157,9 +157,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Gauges (running, waiting sequences) and counters since start (steps, tokens generated)."""
+    """Gauges (running, waiting sequences; seconds that a prompt which comes now would wait) and counters since start
+    (steps, tokens generated, tokens guessed, those of them that were right, prompt tokens found computed)."""
 
     running: int
     waiting: int
     steps: int
     tokens_out: int
+    wait_s: float = 0.0
+    guessed: int = 0
+    guessed_right: int = 0
+    found_tokens: int = 0

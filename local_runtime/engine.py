@@ -145,18 +145,24 @@ class Engine:
         return self._grammars.of_schema(schema)
 
     def generate(
-        self, prompt: Items[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+        self,
+        prompt: Items[int],
+        sampling: Sampling,
+        circle: str = "",
+        grammar: Grammar | None = None,
+        priority: int = 0,
     ) -> Generation:
         """Begin to generate; call it with an event loop running and iterate the result on that loop.
 
-        What prompts of one circle begin with alike is computed once. The answer is held to `grammar`.
+        What prompts of one circle begin with alike is computed once, and circles have their turns alike; those of
+        a higher priority come first. The answer is held to `grammar`.
 
         Raises on the call, before any work: ContextTooLong, EngineBusy, EngineStopped, ValueError for an empty prompt
         or ids beyond the vocabulary. The iteration raises EngineStopped or EngineFailed. An answer that reaches the
         end of the context finishes with "length".
         """
         self._check(prompt, sampling)
-        sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle)
+        sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle, priority)
         if grammar is not None:
             sequence.strategy = grammar.hold(sequence.strategy)
         channel = Channel(asyncio.get_running_loop())
@@ -174,7 +180,20 @@ class Engine:
         """A snapshot; cheap, from any thread."""
         scheduler = self._scheduler
         running = len(scheduler.running)
-        return EngineStats(running, max(0, len(self._live) - running), scheduler.steps, scheduler.tokens_out)
+        return EngineStats(
+            running,
+            max(0, len(self._live) - running),
+            scheduler.steps,
+            scheduler.tokens_out,
+            self.wait_s(),
+            scheduler.guessed,
+            scheduler.guessed_right,
+            scheduler.pages.found_tokens,
+        )
+
+    def wait_s(self) -> float:
+        """Seconds that a prompt which comes now would wait before it is begun, by what others take; from any thread."""
+        return self._scheduler.expected_wait_s(len(self._arrived))
 
     def _check(self, prompt: Items[int], sampling: Sampling) -> None:
         if len(prompt) >= self.context_tokens:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,9 +12,11 @@ from local_runtime.base import Delta, GenerationError
 from local_runtime.decoding.drafts import Draft
 from local_runtime.decoding.filters import BadLogits
 from local_runtime.decoding.pace import Adaptive, Pace
+from local_runtime.fairness import FairQueue
 from local_runtime.kv.pages import PAGE, Held, PagePool
 from local_runtime.models.base import LanguageModel, Segment
 from local_runtime.sequence import Sequence
+from local_runtime.waits import Waits
 
 PREFILL_CHUNK = 64
 PREFILL_TOKENS_A_STEP = 128
@@ -33,14 +34,14 @@ class StepResult:
 
 
 class Scheduler:
-    """Waiting sequences enter in order of arrival while there are pages for them; one step is one forward pass over all
-    that run, at most `most` at once.
+    """Waiting sequences enter in the order of `FairQueue` while there are pages for them; one step is one forward pass
+    over all that run, at most `most` at once, the more urgent first. One that is less urgent gives its place up.
 
     Running sequences get one token each step; prompts are computed in chunks beside them, at most
     `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only. What the beginning of
-    a prompt shares with earlier ones of its circle is not computed again. When pages run out, the sequence that came
-    last gives its own back and waits to be computed anew. Where the model is invariant, what a sequence seems to repeat
-    is guessed, and as many guesses are checked in a step as `pace` says.
+    a prompt shares with earlier ones of its circle is not computed again. When pages run out, the last of the least
+    urgent gives its own back and waits to be computed anew. Where the model is invariant, what a sequence seems to
+    repeat is guessed, and as many guesses are checked in a step as `pace` says.
     """
 
     def __init__(self, model: LanguageModel, most: int, pace: Pace | None = None, kept_pages: int = KEPT_PAGES) -> None:
@@ -53,14 +54,15 @@ class Scheduler:
         self._pace = pace or Adaptive()
         self.guessed = 0
         self.guessed_right = 0
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = FairQueue()
+        self.waits = Waits()
         self.running: list[Sequence] = []
         self.steps = 0
         self.tokens_out = 0
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence; the next step with a free slot takes it in."""
-        self.waiting.append(sequence)
+        """Queue a sequence; the next step with a free slot may take it in."""
+        self.waiting.add(sequence)
 
     @property
     def idle(self) -> bool:
@@ -76,9 +78,7 @@ class Scheduler:
             return []
         began = perf_counter()
         logits = self._model.forward([segment for _, segment, _ in batch])
-        if not any(sequence.prefilling for sequence, _, _ in batch):
-            self._pace.took(sum(len(segment.tokens) for _, segment, _ in batch), perf_counter() - began)
-        self.steps += 1
+        self._note(batch, perf_counter() - began)
         results, at = [], 0
         for sequence, segment, draft in batch:
             rows = logits[at : at + segment.logits]
@@ -90,36 +90,49 @@ class Scheduler:
                 self._publish(sequence)
         return [result for result in results if result is not None]
 
+    def expected_wait_s(self, arrived: int = 0) -> float:
+        """Seconds until a prompt that comes now, behind `arrived` others, would be begun; from any thread."""
+        now, running = perf_counter(), list(self.running)
+        unread = sum(max(0, sequence.length - 1 - sequence.computed) for sequence in running)
+        since = [now - sequence.entered for sequence in running]
+        return self.waits.expected_s(self._most, since, unread, len(self.waiting) + arrived)
+
     def abandon(self) -> list[Sequence]:
         """Empty everything, as after a failed step or at the end; the sequences that were let go."""
         left = [*self.running, *self.waiting]
-        self.waiting.clear()
-        for sequence in list(self.running):
+        for sequence in left:
             self._leave(sequence)
         return left
 
     def _drop_cancelled(self) -> None:
-        for sequence in [sequence for sequence in self.running if sequence.cancelled]:
+        for sequence in [sequence for sequence in (*self.running, *self.waiting) if sequence.cancelled]:
             self._leave(sequence)
-        if any(sequence.cancelled for sequence in self.waiting):
-            self.waiting = deque(sequence for sequence in self.waiting if not sequence.cancelled)
 
     def _admit(self) -> None:
-        """Let sequences in, the first ones first; one waits while another computes what both begin with."""
-        left: deque[Sequence] = deque()
-        while self.waiting and len(self.running) < self._most:
-            sequence = self.waiting.popleft()
-            if self._is_being_computed(sequence):
-                left.append(sequence)
-                continue
+        """Let sequences in; one waits while another computes what both begin with."""
+        while (sequence := self.waiting.first(lambda one: not self._is_being_computed(one))) is not None:
+            if len(self.running) >= self._most and self.running[-1].priority >= sequence.priority:
+                return
             held = self.pages.open(sequence.tokens(0, sequence.length), sequence.circle, self._step)
-            if not self.pages.grow(held, sequence.length):
-                self.pages.close(held)
-                left.append(sequence)
-                break
-            sequence.held, sequence.computed = held, held.found
-            self.running.append(sequence)
-        self.waiting.extendleft(reversed(left))
+            while len(self.running) >= self._most or not self.pages.grow(held, sequence.length):
+                if not self.running or self.running[-1].priority >= sequence.priority:
+                    self.pages.close(held)
+                    return
+                self._step_back()
+            self._enter(sequence, held)
+
+    def _enter(self, sequence: Sequence, held: Held) -> None:
+        self.waiting.take(sequence)
+        sequence.held, sequence.computed, sequence.entered = held, held.found, perf_counter()
+        self.running.append(sequence)
+        self.running.sort(key=lambda one: -one.priority)
+
+    def _step_back(self) -> Sequence:
+        """The last of the least urgent gives its place up, and waits."""
+        last = self.running.pop()
+        self._give_back(last)
+        self.waiting.back(last)
+        return last
 
     def _is_being_computed(self, sequence: Sequence) -> bool:
         """Whether waiting for a running prompt spares a chunk or more."""
@@ -133,8 +146,12 @@ class Scheduler:
         return False
 
     def _leave(self, sequence: Sequence) -> None:
-        self.running.remove(sequence)
+        if sequence.held is not None:
+            self.running.remove(sequence)
+            if sequence.finished:
+                self.waits.answered(perf_counter() - sequence.entered)
         self._give_back(sequence)
+        self.waiting.left(sequence)
 
     def _give_back(self, sequence: Sequence) -> None:
         if sequence.held is not None:
@@ -145,10 +162,7 @@ class Scheduler:
         """The sequence's pages, enough of them; others wait for it where there are not. None: it waits itself."""
         held = sequence.held
         while held is not None and not self.pages.grow(held, positions):
-            last = self.running.pop()
-            self._give_back(last)
-            self.waiting.appendleft(last)
-            if last is sequence:
+            if self._step_back() is sequence:
                 return None
         return held
 
@@ -174,6 +188,18 @@ class Scheduler:
             batch.append((sequence, Segment(held.table, sequence.computed, tokens, wanted), draft))
         return batch
 
+    def _note(self, batch: list[tuple[Sequence, Segment, Draft | None]], seconds: float) -> None:
+        """What a step has taken, and for whom."""
+        self.steps += 1
+        read, rows = 0, sum(len(segment.tokens) for _, segment, _ in batch)
+        for sequence, segment, _ in batch:
+            prompt = len(segment.tokens) if sequence.prefilling else 0
+            self.waiting.charge(sequence, prompt, 0)
+            read += prompt
+        if not read:
+            self._pace.took(rows, seconds)
+        self.waits.step(read, rows, seconds)
+
     def _draft(self, sequence: Sequence, rows: int) -> Draft | None:
         """Guesses that are worth a step with more than its `rows` rows."""
         most = min(self._most_guesses, sequence.room)
@@ -194,6 +220,7 @@ class Scheduler:
             return StepResult(sequence, error)
         sequence.computed += len(segment.tokens) - len(guesses) + picked - 1
         self.tokens_out += picked
+        self.waiting.charge(sequence, 0, picked)
         if draft:
             right = picked - 1 if picked <= len(guesses) else len(guesses)
             sequence.lookup.outcomes.add(draft.kind, right, len(guesses))

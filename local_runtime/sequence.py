@@ -21,6 +21,7 @@ from local_runtime.text.tokenizer import Tokenizer
 @dataclass(eq=False, slots=True)
 class Sequence:
     """`computed` tokens have keys and values in `held`; `limit` new tokens may come at most. `circle` shares pages.
+    A higher `priority` has its turn first; `entered` is when it had it (perf_counter).
 
     `cancelled` may be set from any thread; the next step drops the sequence.
     """
@@ -33,6 +34,8 @@ class Sequence:
     stream: TextStream
     lookup: PromptLookup
     circle: str = ""
+    priority: int = 0
+    entered: float = 0.0
     held: Held | None = None
     computed: int = 0
     cancelled: bool = False
@@ -114,7 +117,12 @@ class Sequence:
 
 
 def new_sequence(
-    prompt: Items[int], sampling: Sampling, tokenizer: Tokenizer, context_tokens: int, circle: str = ""
+    prompt: Items[int],
+    sampling: Sampling,
+    tokenizer: Tokenizer,
+    context_tokens: int,
+    circle: str = "",
+    priority: int = 0,
 ) -> Sequence:
     """A sequence that ends at the context's end at the latest; `prompt` must be shorter than the context."""
     room = context_tokens - len(prompt)
@@ -128,6 +136,7 @@ def new_sequence(
         stream=TextStream(sampling.stop, drop_first_space=tokenizer.drops_first_space),
         lookup=PromptLookup(history),
         circle=circle,
+        priority=priority,
     )
 
 

@@ -12,7 +12,7 @@ from gateway.providers.http import Timeouts
 from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
-from local_runtime.base import ContextTooLong, Delta, Sampling
+from local_runtime.base import ContextTooLong, Delta, EngineStats, Sampling
 from local_runtime.decoding.grammar import Grammar
 
 WHOLE = (
@@ -121,6 +121,8 @@ class ScriptedEngine:
         self.prompts: list[Any] = []
         self.samplings: list[Sampling] = []
         self.circles: list[str] = []
+        self.priorities: list[int] = []
+        self.waits_s = 0.0
         self.schemas: list[str] = []
         self.schema_fault: Exception | None = None
         self.grammars: list[Grammar | None] = []
@@ -137,14 +139,26 @@ class ScriptedEngine:
         return Grammar(None, 3)  # type: ignore[arg-type]  # nobody looks inside
 
     def generate(
-        self, prompt: Sequence[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        circle: str = "",
+        grammar: Grammar | None = None,
+        priority: int = 0,
     ) -> AsyncIterator[Delta]:
+        self.priorities.append(priority)
         self.samplings.append(sampling)
         self.circles.append(circle)
         self.grammars.append(grammar)
         if len(self.pieces) == 0:
             raise ContextTooLong(len(prompt), 2)
         return self._deltas()
+
+    def stats(self) -> EngineStats:
+        return EngineStats(running=1, waiting=2, steps=3, tokens_out=4, wait_s=self.waits_s)
+
+    def wait_s(self) -> float:
+        return self.waits_s
 
     def close(self) -> None:
         self.closed += 1

@@ -94,7 +94,7 @@ class Attempts:
         deadline.waiting = True
         vitals.in_flight += 1
         opened: Opened | None = None
-        started = perf_counter()
+        waited_ms, started = target.wait_ms(), perf_counter()
         try:
             opened = await self._first_frame(call, place, target, deadline)
         except asyncio.CancelledError:
@@ -111,7 +111,8 @@ class Attempts:
                 if entry is Entry.TRIAL:
                     vitals.breaker.give_up()
         attempt["outcome"] = "ok"
-        self._health.succeeded(name, ms)
+        # How long it stands in line is forecast apart, by what the line is then.
+        self._health.succeeded(name, max(ms - waited_ms, ms / 10))
         opened.reply.frames = _InFlight(opened.reply.frames, vitals)
         return opened
 

@@ -31,7 +31,8 @@ def eligible(features: Features, targets: Iterable[Target], policy: Policy, heal
             continue
         latency_ms = health.latency_ms(target.endpoint.id)
         typical = target.endpoint.typical_latency_ms
-        candidate = Candidate(target.endpoint, target.card, typical if latency_ms is None else latency_ms)
+        expected_ms = (typical if latency_ms is None else latency_ms) + target.wait_ms()
+        candidate = Candidate(target.endpoint, target.card, expected_ms)
         paused_s = health.paused_s(target.endpoint.id)
         if paused_s:
             result.unhealthy.append(candidate)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.providers.base import Provider, Target
+from gateway.providers.base import Provider, Queues, Target
 from gateway.redaction import hide_shapes
 from policies.catalogue import ENV_PREFIX, Catalogue, Endpoint, ModelCard, Task
 
@@ -105,7 +105,9 @@ def _bound(
         fault = local_fault(card, row)
     if fault is not None:
         return fault
-    return Target(row, card, providers[row.provider], _resolved(row.base_url, resolve), api_key)
+    provider = providers[row.provider]
+    queue = provider if isinstance(provider, Queues) else None
+    return Target(row, card, provider, _resolved(row.base_url, resolve), api_key, queue)
 
 
 def _fault(row: Endpoint, providers: Mapping[str, Provider], resolve: Resolver) -> str | None:

@@ -8,6 +8,7 @@ import logging
 
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.privacy import sweep
+from gateway.providers.local import LocalProvider
 from gateway.state import Gateway
 from local_runtime.embedders.errors import EmbedderError
 
@@ -48,6 +49,9 @@ async def start(gateway: Gateway) -> None:
         "admission", "Figures of admission; lines and traces dropped.", lambda: _admission_gauges(gateway)
     )
     gateway.metrics.watch("ledger", "The ledger writer's figures.", lambda: _ledger_gauges(gateway))
+    local = gateway.providers.get("local")
+    if isinstance(local, LocalProvider):
+        gateway.metrics.watch("local_engine", "Figures of local models' engines.", local.gauges)
     gateway.tasks.append(asyncio.create_task(_refresh_gauges(gateway)))
     gateway.tasks.append(asyncio.create_task(gateway.paces.run()))
     gateway.tasks.append(asyncio.create_task(sweep(gateway.engine, gateway.settings.prompt_retention_days)))

@@ -13,7 +13,7 @@ from gateway.wire.chat_request import ChatRequest
 from gateway.wire.embeddings_request import EmbeddingsRequest
 from gateway.wire.reply import Reply
 from gateway.wire.rerank_request import RerankRequest
-from local_runtime.base import Delta, Sampling
+from local_runtime.base import Delta, EngineStats, Sampling
 from local_runtime.decoding.grammar import Grammar
 from policies.catalogue import Endpoint, ModelCard
 
@@ -30,11 +30,16 @@ class Target:
     provider: Provider
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    queue: Queues | None = None
 
     @property
     def wire_model(self) -> str:
         """The name the upstream knows this model by."""
         return self.endpoint.wire_model or self.card.id
+
+    def wait_ms(self) -> float:
+        """How long a call would stand in line if it were made now, where that is known; else 0."""
+        return 0.0 if self.queue is None else self.queue.wait_ms(self.wire_model)
 
     def speaks(self, dialect: str) -> bool:
         """Whether a request of this dialect can be sent as it is."""
@@ -47,8 +52,15 @@ class TextEngine(Protocol):
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
     def grammar(self, schema: str) -> Grammar: ...
     def generate(
-        self, prompt: Sequence[int], sampling: Sampling, circle: str = "", grammar: Grammar | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        circle: str = "",
+        grammar: Grammar | None = None,
+        priority: int = 0,
     ) -> AsyncIterator[Delta]: ...
+    def stats(self) -> EngineStats: ...
+    def wait_s(self) -> float: ...
     def close(self) -> None: ...
 
 
@@ -57,6 +69,14 @@ class Vectors(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
     async def count_tokens(self, texts: Sequence[str]) -> int: ...
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """A provider that knows how long a call would wait for its turn."""
+
+    def wait_ms(self, wire_model: str) -> float:
+        """Milliseconds, by what other calls take; cheap, since every candidate of every decision is asked."""
 
 
 @runtime_checkable

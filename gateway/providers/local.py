@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ INLINE_CHARS = 20_000
 DEFAULT_TEMPERATURE = 0.0
 DEFAULT_TEMPERATURE_OF_MANY = 0.7
 DEFAULT_TOP_P = 0.9
+_FLEX = msgspec.Raw(b'"flex"')
 _ANY_OBJECT = '{"type": "object"}'
 _SCHEMA = "response_format.json_schema.schema"
 
@@ -76,7 +78,8 @@ class LocalProvider:
         grammar = await _grammar(engine, request)
         try:
             prompt = await self._encode(engine, request)
-            choices = [engine.generate(prompt, sampling, request.circle, grammar) for sampling in samplings]
+            priority = _priority(request)
+            choices = [engine.generate(prompt, sampling, request.circle, grammar, priority) for sampling in samplings]
         except (ValueError, runtime.GenerationError) as error:
             raise _mapped(error) from error
         writer = ChatWriter(target.card.id, len(prompt))
@@ -141,6 +144,20 @@ class LocalProvider:
         self._engines[source] = engine
         return engine
 
+    def wait_ms(self, wire_model: str) -> float:
+        """See `Queues`; 0 for what is not loaded yet."""
+        engine = self._engines.get(wire_model)
+        return 0.0 if engine is None else engine.wait_s() * 1000
+
+    def gauges(self) -> dict[str, float]:
+        """For metrics: the figures of every engine."""
+        found: dict[str, float] = {}
+        for source, engine in self._engines.items():
+            told = asdict(engine.stats())
+            told["wait_s_most"] = told.pop("wait_s")  # of several workers the longest
+            found |= {f"{source}/{name}": float(value) for name, value in told.items()}
+        return found
+
     async def warm(self, target: Target) -> None:
         if target.card.task is not Task.CHAT:
             return
@@ -203,6 +220,11 @@ def _schema(request: ChatRequest) -> str:
     if not isinstance(schema, dict):
         raise InvalidRequest(f"'{_SCHEMA}' must be an object.", param=_SCHEMA)
     return msgspec.json.encode(schema).decode()
+
+
+def _priority(request: ChatRequest) -> int:
+    """A request that says it has time stands behind all others."""
+    return -1 if request.fields.get("service_tier") == _FLEX else 0
 
 
 def _choices(envelope: ChatEnvelope) -> int:

@@ -277,3 +277,17 @@ async def test_leaving_while_an_endpoint_is_asked_closes_nothing_but_that_call()
         await task
     assert outcomes(made) == ["cancelled"]
     assert made.attempts[0]["may_cost"] is True
+
+
+async def test_what_a_call_waited_for_its_turn_is_not_held_against_the_endpoint() -> None:
+    class Line:
+        def wait_ms(self, wire_model: str) -> float:
+            return 1e6
+
+    health = Health(time.monotonic)
+    busy = replace(target("a", FakeProvider()), queue=Line())
+    made = call(busy)
+
+    await dispatcher(busy, health=health).open(made)
+
+    assert health.latency_ms("a") == pytest.approx(made.attempts[0]["ms"] / 10, rel=0.01, abs=0.001)

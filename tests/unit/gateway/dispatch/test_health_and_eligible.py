@@ -1,5 +1,7 @@
 """Who may answer: capability, context, budget and recent failures."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.dispatch.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE_S, PAUSE_S, State
@@ -42,6 +44,26 @@ def test_a_model_that_cannot_is_left_out_with_the_reason(features: Features, wor
 
     assert not found.candidates
     assert word in found.excluded["a-1"]
+
+
+class Line:
+    """A queue of so many milliseconds."""
+
+    def __init__(self, ms: float) -> None:
+        self.ms = ms
+
+    def wait_ms(self, wire_model: str) -> float:
+        return self.ms
+
+
+def test_standing_in_line_is_part_of_the_expected_latency() -> None:
+    health = Health(Clock())
+    health.succeeded("a-1", 40.0)
+    busy = replace(target(), queue=Line(250.0))
+
+    found = eligible(Features(tokens=10, chars=40), [busy, target("b")], POLICY, health)
+
+    assert [one.latency_ms for one in found.candidates] == [290.0, found.candidates[1].endpoint.typical_latency_ms]
 
 
 def test_a_call_that_could_cost_too_much_is_left_out() -> None:

@@ -80,6 +80,28 @@ async def test_the_engine_is_told_who_may_share_what_it_computes() -> None:
     assert engine.circles == ["key_1"]
 
 
+@pytest.mark.parametrize(("tier", "priority"), [(None, 0), ("auto", 0), ("priority", 0), ("flex", -1)])
+async def test_who_has_time_stands_behind_others_and_nobody_before(tier: str | None, priority: int) -> None:
+    engine = ScriptedEngine(*TALK)
+
+    await answer(engine, **({"service_tier": tier} if tier else {}))
+
+    assert engine.priorities == [priority]
+
+
+async def test_how_long_a_call_would_wait_is_known_once_the_model_is_loaded() -> None:
+    engine = ScriptedEngine(*TALK)
+    engine.waits_s = 1.5
+    provider = LocalProvider(lambda _: engine, None)
+
+    before = provider.wait_ms("bundled:m")
+    await provider.engine("bundled:m")
+
+    assert (before, provider.wait_ms("bundled:m"), provider.wait_ms("other")) == (0, 1500, 0)
+    assert provider.gauges()["bundled:m/wait_s_most"] == 1.5
+    assert provider.gauges()["bundled:m/waiting"] == 2
+
+
 async def test_a_silent_request_is_bounded_by_the_card() -> None:
     engine = ScriptedEngine(*TALK)
 

@@ -21,6 +21,8 @@ _NANO = 1_000_000_000
 VERIFIER = "verifier"  # a verifier's probability that the answer is right, 0..1
 AGREEMENT = "agreement"  # share of k samples that give this answer, 0..1
 LOGPROB_MEAN = "logprob_mean"  # mean log-probability of the answer's tokens, nats, <= 0
+FIRST_ENTROPY = "first_entropy"  # of the answer's first token, nats (arXiv:2601.05110); what was not told counts as one
+MARGIN_MEAN = "margin_mean"  # mean lead in probability of the likeliest token over the next, 0..1
 REFUSAL = "refusal"  # 1: the model refused
 TRUNCATED = "truncated"  # 1: the answer was cut at the output cap
 COMPARABLE = "comparable"  # 1: the answer can be compared with others for equality, so that a vote is possible

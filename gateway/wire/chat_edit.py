@@ -46,8 +46,8 @@ def as_sample(request: ChatRequest, number: int, temperature: float | None) -> C
 
 
 def with_logprobs(request: ChatRequest) -> ChatRequest:
-    """The request with log-probabilities asked for."""
-    return request if request.envelope.logprobs else _edited(request, (), {"logprobs": True})
+    """The request with log-probabilities asked for, and those of what else might have been said."""
+    return request if request.envelope.logprobs else _edited(request, (), {"logprobs": True, "top_logprobs": 5})
 
 
 def with_note(request: ChatRequest, note: str) -> ChatRequest:

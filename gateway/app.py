@@ -102,13 +102,18 @@ def front(gateway: Gateway) -> Front:
     public = (models, responses, feedback, cache, health)
     for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests, admin_cache):
         app.include_router(module.router)
+    add_error_handlers(app)
+    describe_raw_routes(app, gateway.raw_routes)
+    return Front(gateway, app)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """All errors in one shape."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(DatabaseUnavailable, _database_error)
     app.add_exception_handler(Exception, _own_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    describe_raw_routes(app, gateway.raw_routes)
-    return Front(gateway, app)
 
 
 def _answer(error: GatewayError) -> Response:

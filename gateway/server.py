@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -29,6 +29,9 @@ HANDSHAKE_S = 0.05
 # keep SYN and ACK; SYN alone is dropped (accept 0 bytes), all else passes. See socket(7) and linux/filter.h.
 _DEAF_TO_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0x40000))
 _SO_ATTACH_FILTER = 26
+
+
+Application = Callable[..., Awaitable[None]]
 
 
 class PortTaken(OSError):
@@ -162,11 +165,11 @@ def open_socket(settings: Settings) -> socket.socket:
     return listener
 
 
-def configuration(settings: Settings) -> ServerConfig:
-    """How the server runs."""
+def configuration(settings: Settings, application: Application | None = None) -> ServerConfig:
+    """How the server runs; without an application each worker makes the gateway's."""
     config = ServerConfig(
-        "gateway.app:create",
-        factory=True,
+        application or "gateway.app:create",
+        factory=application is None,
         workers=settings.workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="gateway.http_protocol:PatientProtocol",
@@ -193,6 +196,13 @@ def _end_well(_: int, __: FrameType | None) -> None:
 def _end_too(_: int, __: FrameType | None) -> None:
     """A terminal that goes away, or somebody who takes this process for a supervisor: end as on SIGTERM."""
     signal.raise_signal(signal.SIGTERM)
+
+
+async def serve_alone(settings: Settings, listener: socket.socket, application: Application) -> None:
+    """Serve one application in this process and loop until stopped."""
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, _end_well)
+    await LoneServer(configuration(settings, application)).serve(sockets=[listener])
 
 
 def run(settings: Settings, listener: socket.socket) -> None:

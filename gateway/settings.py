@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         default=None, ge=1, description="memory of a worker for a mixture's experts; the others are read when wanted"
     )
     local_expert_dtype: Literal["bfloat16", "int8", "int4"] | None = None
+    local_key: SecretStr | None = Field(
+        default=None, description="what `fingerpost local serve` asks of its clients; empty: nothing"
+    )
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     header_timeout_s: Seconds = 10.0

@@ -116,6 +116,8 @@ class FakeHttpReply:
 class ScriptedEngine:
     """A text engine that says the same pieces to everybody, and remembers what it was asked."""
 
+    context_tokens = 100
+
     def __init__(self, *pieces: Delta) -> None:
         self.pieces = pieces
         self.prompts: list[Any] = []

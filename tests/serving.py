@@ -65,8 +65,10 @@ def serving(
     policies: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
+    verb: tuple[str, ...] = ("serve",),
 ) -> Iterator[Served]:
-    """`fingerpost serve` on a free port with these files; killed at the end if it does not stop by itself."""
+    """`fingerpost serve`, or another verb that serves, on a free port with these files; killed at the end if it does
+    not stop by itself."""
     folder.mkdir(parents=True, exist_ok=True)
     variables = environment(folder / "data", env)
     if catalogue:
@@ -77,7 +79,7 @@ def serving(
         for name, text in policies.items():
             (folder / "policies" / f"{name}.toml").write_text(text)
         variables["FINGERPOST_POLICIES"] = str(folder / "policies")
-    command = [sys.executable, "-m", "gateway.cli.main", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "gateway.cli.main", *verb, "--port", "0", *arguments]
     with (folder / "stderr.log").open("w") as errors:
         process = subprocess.Popen(
             command, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True

@@ -22,6 +22,7 @@ from gateway.cli import (
     evaluate,
     key,
     limit,
+    local,
     models,
     moe,
     offpolicy,
@@ -70,6 +71,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("offpolicy")(offpolicy.offpolicy)
 app.add_typer(artifact.app, name="artifact")
 app.add_typer(moe.app, name="moe")
+app.add_typer(local.app, name="local")
 
 
 def _print_version(asked: bool) -> None:

@@ -49,6 +49,8 @@ class Target:
 class TextEngine(Protocol):
     """What providers need of `local_runtime.engine.Engine`."""
 
+    context_tokens: int
+
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
     def grammar(self, schema: str) -> Grammar: ...
     def generate(

@@ -51,6 +51,7 @@ class LocalModels:
             expert_bytes=settings.local_expert_bytes,
             expert_folder=settings.data_dir / "experts",
             expert_dtype=settings.local_expert_dtype,
+            layers=settings.local_layers or None,
         )
         engine.start()
         return engine

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
         default=None, ge=1, description="memory of a worker for a mixture's experts; the others are read when wanted"
     )
     local_expert_dtype: Literal["bfloat16", "int8", "int4"] | None = None
+    local_layers: str = Field(default="", description="layers of local models that are computed; empty: all")
     local_key: SecretStr | None = Field(
         default=None, description="what `fingerpost local serve` asks of its clients; empty: nothing"
     )

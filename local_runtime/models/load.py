@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runtime.base import WeightsNotFound
+from local_runtime.decoding.depth import parsed
 from local_runtime.experts.pool import ExpertPool
 from local_runtime.kernels.abi import BF16, PAGE, Q4, Q8
 from local_runtime.kernels.library import Kernels, kernels, why_not
@@ -50,6 +51,8 @@ class LoadOptions:
     `expert_bytes`: no more memory than this for a mixture's experts (None: all are loaded). They are read from
     `expert_folder`, where they are written at the first time, in `expert_dtype` (see `EXPERTS`; None: as `dtype` says).
     Where all fit they are loaded, unless they are to have another form or routes are recorded (`record_routes`).
+
+    `layers`: those to be computed (`decoding.depth.parsed`; None: all). With fewer the answers are other ones.
     """
 
     dtype: str = "auto"
@@ -60,6 +63,7 @@ class LoadOptions:
     expert_folder: Path | None = None
     expert_dtype: str | None = None
     record_routes: bool = False
+    layers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,12 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
         raise ValueError(f"expert_dtype must be {', '.join(EXPERTS)}; not {options.expert_dtype!r}")
     if options.activation_bits not in (8, 16):
         raise ValueError(f"activation_bits must be 8 or 16, not {options.activation_bits}")
-    if path.is_dir():
-        return _load_folder(path, options)
-    if path.is_file():
-        return _load_gguf(path, options)
-    raise WeightsNotFound(f"{path}: no such file or folder")
+    if not path.exists():
+        raise WeightsNotFound(f"{path}: no such file or folder")
+    loaded = _load_folder(path, options) if path.is_dir() else _load_gguf(path, options)
+    if options.layers is not None:
+        loaded.model.layers = parsed(options.layers, len(loaded.model.layers))
+    return loaded
 
 
 def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
@@ -114,6 +119,8 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
     if not config.values:
         raise WeightsNotFound(f"{folder}: config.json is missing")
     spec = spec_from_config(config)
+    if options.layers is not None and spec.moe is not None and spec.moe.early:
+        raise ValueError("layers can't be left out of a mixture whose routers read the layer before")
     tokenizer = tokenizer_from_folder(folder, config)
     tokens = _context(spec, options)
     model: LanguageModel

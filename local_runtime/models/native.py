@@ -50,7 +50,7 @@ class NativeModel:
         self.page_count = pages
         self._weights = weights
         self._library = kernels.library
-        self._layers = np.arange(len(spec.layers), dtype=np.int32)
+        self.layers = range(len(spec.layers))
         model = _model(spec, weights, fine)
         self._context = self._library.fp_open(kernels.level, ctypes.byref(model), pages, MOST_ROWS)
         if not self._context:
@@ -60,6 +60,16 @@ class NativeModel:
         self._governor = Governor(1)
         self.experts = experts
         weakref.finalize(self, _close, self._library, self._context, weights, experts)
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """See LanguageModel."""
+        return self._layers
+
+    @layers.setter
+    def layers(self, layers: Sequence[int]) -> None:
+        self._layers = layers
+        self._listed = np.array(layers, dtype=np.int32)
 
     def use_threads(self, threads: int) -> None:
         """Up to so many, as long as they pay; GenerationError where the system has no more."""
@@ -94,9 +104,9 @@ class NativeModel:
         began = perf_counter()
         _check(library.fp_begin(context, listed, len(segments), ids.ctypes.data))
         if self.experts is None:
-            _check(library.fp_layers(context, self._layers.ctypes.data, len(self._layers)))
+            _check(library.fp_layers(context, self._listed.ctypes.data, len(self._listed)))
         else:
-            self.experts.through(context, len(tokens), range(len(self._layers)))
+            self.experts.through(context, len(tokens), self.layers)
         if wanted:
             _check(library.fp_head(context, rows_wanted.ctypes.data, len(wanted), logits.ctypes.data))
         self._governor.took(len(tokens), threads, perf_counter() - began)

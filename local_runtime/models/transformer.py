@@ -45,6 +45,7 @@ class Transformer:
         self.vocab_size = spec.vocab_size
         self.invariant = False
         self.page_count = cache.shape.pages
+        self.layers: Sequence[int] = range(len(spec.layers))
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
         self._frequencies = [torch.from_numpy(frequencies(rope, spec.head_dim)) for rope in spec.ropes]
@@ -64,7 +65,8 @@ class Transformer:
         turns = [_rotations(positions, turning) for turning in self._frequencies]
         hidden = self.weights.embed[tokens].float() * self.spec.embed_scale
         before: torch.Tensor | None = None
-        for i, layer in enumerate(self.weights.layers):
+        for i in self.layers:
+            layer = self.weights.layers[i]
             mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns)
             hidden.add_(self._after(mixed, layer.attn_post_norm))
             inside = self.normed(hidden, layer.ffn_norm)

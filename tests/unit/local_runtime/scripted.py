@@ -30,6 +30,7 @@ class ScriptedModel:
 
     vocab_size = 258
     page_count = 10_000
+    layers: Sequence[int] = ()
 
     def __init__(self, answer: Answer, *, paced: bool = False, invariant: bool = False) -> None:
         self.answer = answer

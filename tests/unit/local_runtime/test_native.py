@@ -299,3 +299,31 @@ def test_models_that_the_kernels_can_not_compute_run_in_torch(tmp_path: Path) ->
 def test_activation_bits_are_8_or_16(folder: Path) -> None:
     with pytest.raises(ValueError, match="activation_bits must be 8 or 16, not 4"):
         load_model(folder, LoadOptions(activation_bits=4))
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("auto", marks=needs_kernels)])
+def test_layers_that_are_left_out_are_as_if_they_were_not_there(dtype: str, tmp_path: Path) -> None:
+    whole = save_tiny("llama wide", tmp_path / "whole")
+    shallow = save_tiny("llama wide", tmp_path / "shallow")
+    kept = (0, 2)
+    shallow.model.layers = torch.nn.ModuleList([whole.model.layers[i] for i in kept])
+    shallow.config.num_hidden_layers = len(kept)
+    shallow.save_pretrained(tmp_path / "shallow")
+    for folder in ("whole", "shallow"):
+        save_tokenizer(tmp_path / folder)
+    ids = tokens(60)
+
+    skipping = load_model(tmp_path / "whole", LoadOptions(dtype, slots=1, layers="0,2")).model
+    without = load_model(tmp_path / "shallow", LoadOptions(dtype, slots=1)).model
+
+    got, want = (model.forward([segment(0, 0, ids, len(ids))]) for model in (skipping, without))
+    assert list(skipping.layers) == [0, 2]
+    assert np.array_equal(got, want)
+
+
+def test_layers_that_a_model_does_not_have_are_refused(tmp_path: Path) -> None:
+    save_tiny("llama wide", tmp_path)
+    save_tokenizer(tmp_path)
+
+    with pytest.raises(ValueError, match="layers must"):
+        load_model(tmp_path, LoadOptions(layers="0-99"))

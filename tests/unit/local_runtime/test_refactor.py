@@ -178,3 +178,10 @@ def test_perplexity_is_that_of_the_logits(dense: Path) -> None:
         nll += float(torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(window[1:]), reduction="sum"))
 
     assert perplexity(model, ids) == pytest.approx(np.exp(nll / 198), rel=1e-6)
+
+
+def test_a_mixture_whose_routers_read_the_layer_before_keeps_all_layers(dense: Path, tmp_path: Path) -> None:
+    made(dense, tmp_path / "out", Recipe(experts=4, active=2, shared=16, early=True), windows=8)
+
+    with pytest.raises(ValueError, match="whose routers read the layer before"):
+        load_model(tmp_path / "out", LoadOptions("float32", slots=1, layers="2"))

@@ -66,6 +66,29 @@ class Model(ctypes.Structure):
     ]
 
 
+class EncoderLayer(ctypes.Structure):
+    """One block of an encoder."""
+
+    _fields_ = [
+        *((name, Matrix) for name in ("qkv", "out", "wide", "narrow")),
+        *((name, c_void_p) for name in ("qkv_bias", "out_bias", "wide_bias", "narrow_bias")),
+        *((name, c_void_p) for name in ("attn_norm", "attn_shift", "ffn_norm", "ffn_shift")),
+    ]
+
+
+class Encoder(ctypes.Structure):
+    """An encoder's sizes and weights."""
+
+    _fields_ = [
+        ("layers", POINTER(EncoderLayer)),
+        ("words", Matrix),
+        *((name, c_void_p) for name in ("places", "norm", "shift")),
+        *((name, c_int32) for name in ("layer_count", "hidden", "heads", "intermediate")),
+        *((name, c_int32) for name in ("vocab", "window", "fine", "unused")),
+        *((name, c_float) for name in ("eps", "unused_too")),
+    ]
+
+
 class Segment(ctypes.Structure):
     """Consecutive tokens of one sequence."""
 
@@ -93,6 +116,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "fp_share": (c_int, (c_void_p, c_int)),
     "fp_experts": (c_int, (c_void_p, c_int, c_void_p, c_int)),
     "fp_mix": (c_int, (c_void_p,)),
+    "fp_encoder_open": (c_void_p, (c_int, POINTER(Encoder), c_int, c_int)),
+    "fp_encoder_close": (None, (c_void_p,)),
+    "fp_encode": (c_int, (c_void_p, c_void_p, c_void_p, c_int, c_void_p)),
     "fp_head": (c_int, (c_void_p, c_void_p, c_int, c_void_p)),
 }
 

@@ -17,7 +17,7 @@ ALLOWED = {
     "gateway/pacing.py Paces.run": "logged, and looked again; else budgets would be spent at a pace of the past",
     "gateway/ledger/writer.py LedgerWriter._run": "logged; the rows in hand go to the spool, the log goes on",
     "gateway/ledger/writer.py LedgerWriter._rows": "one unfit record is counted and put aside, the others are stored",
-    "local_runtime/embedders/minilm_onnx.py _opened": "ONNX Runtime's errors share no root; answered by a new export",
+    "local_runtime/embedders/minilm/exported.py opened": "ONNX Runtime's errors share no root; a new export answers",
     "local_runtime/embedders/model_thread.py _attempt": "recorded as the text's outcome; else callers would hang",
     "local_runtime/engine.py Engine._work": "logged; the sequences in hand end with EngineFailed, the engine lives",
     "gateway/ledger/inserts.py Inserter._insert": "drivers raise anything; sorted into database away or row refused",

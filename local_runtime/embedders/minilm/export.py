@@ -4,7 +4,6 @@ needed once per machine, so nothing here may be imported when the file exists.""
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 
@@ -14,7 +13,7 @@ from safetensors.numpy import load_file
 from local_runtime.embedders.errors import ExportFailed
 from local_runtime.embedders.minilm.forms import ExactForm, Int8Form
 from local_runtime.embedders.minilm.graph import build
-from local_runtime.embedders.minilm.package import MODEL, BertShape, MiniLMFiles
+from local_runtime.embedders.minilm.package import MODEL, BertShape, MiniLMFiles, model_id
 from local_runtime.embedders.minilm.probes import MEASURED, PROVEN
 from local_runtime.embedders.minilm.quantise import FULL_RANGE, HALF_RANGE, Floats
 from local_runtime.embedders.minilm.seal import AGREEMENT, agreement, sealed
@@ -43,9 +42,8 @@ def rounded_model(
     seal = np.concatenate([exact.run([tokens.ids(text)]) for text in PROVEN])
     reached = 0.0
     for levels in ranges:
-        model_id = f"{MODEL}/onnx-int8/{blake2b(f'{version}:{levels}'.encode(), digest_size=4).hexdigest()}"
         form = Int8Form(peaks, levels)
-        model: bytes = build(tensors, shape, form, [], sealed(model_id, seal)).SerializeToString()
+        model: bytes = build(tensors, shape, form, [], sealed(model_id(version, levels), seal)).SerializeToString()
         reached = agreement(MiniLMSession(model, threads=1), tokens)
         if reached >= AGREEMENT:
             return model

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 
 from local_runtime.embedders.errors import EmbedderNotInstalled, ExportFailed
@@ -63,6 +63,11 @@ class MiniLMFiles:
             epsilon=config["layer_norm_eps"],
             window=json.loads((self.folder / "sentence_bert_config.json").read_text())["max_seq_length"],
         )
+
+
+def model_id(version: str, levels: int) -> str:
+    """The embedder's id; `levels`: to how many on each side of 0 weights are rounded."""
+    return f"{MODEL}/onnx-int8/{blake2b(f'{version}:{levels}'.encode(), digest_size=4).hexdigest()}"
 
 
 def locate() -> MiniLMFiles:

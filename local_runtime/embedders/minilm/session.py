@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
 from local_runtime.embedders.minilm.quantise import Floats
-from local_runtime.embedders.minilm.tokens import padded
+from local_runtime.embedders.minilm.tokens import length_groups, padded
 
 
 class MiniLMSession:
@@ -31,6 +31,14 @@ class MiniLMSession:
         """What the exporter wrote into the file."""
         written: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         return written
+
+    def vectors(self, rows: Sequence[Sequence[int]]) -> Floats:
+        """Unit vectors, [rows, hidden], of at least one row; those of like length share a forward pass."""
+        groups = list(length_groups([len(row) for row in rows]))
+        found = np.concatenate([self.run([rows[place] for place in group]) for group in groups])
+        vectors = np.empty_like(found)
+        vectors[np.concatenate(groups)] = found
+        return vectors
 
     def run(self, rows: Sequence[Sequence[int]]) -> Floats:
         """Unit vectors, [rows, hidden]; one forward pass, padded to the longest row."""

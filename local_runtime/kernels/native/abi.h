@@ -67,6 +67,23 @@ struct fp_model {
     float top_p, rounded_up;  // no more experts than are as likely as this together
 };
 
+// One block of an encoder; matrices are those of the checkpoint, rows of query, key and value after each other.
+struct fp_encoder_layer {
+    fp_matrix qkv, out, wide, narrow;
+    const float *qkv_bias, *out_bias, *wide_bias, *narrow_bias;
+    const float *attn_norm, *attn_shift, *ffn_norm, *ffn_shift;
+};
+
+// A bidirectional encoder with GELU; a head's width and `intermediate` are multiples of 32.
+struct fp_encoder {
+    const fp_encoder_layer *layers;
+    fp_matrix words;
+    const float *places;        // [window][hidden]; the token type's own is added
+    const float *norm, *shift;  // of the embeddings
+    int32_t layer_count, hidden, heads, intermediate, vocab, window, fine, unused;
+    float eps, unused_too;
+};
+
 // Consecutive tokens of one sequence; `pages` are those that hold its keys and values, in order.
 struct fp_segment {
     const int32_t *pages;

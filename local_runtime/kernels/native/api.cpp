@@ -7,12 +7,16 @@
 #include <system_error>
 
 #include "context.h"
+#include "levels.h"
 
 namespace {
 
 enum { BAD_ARGUMENT = -2, NO_KERNELS = -3, NO_THREADS = -4 };
 
-// The best level up to `most` that this processor runs: 3 AVX-512 with VNNI, 2 AVX2, 0 none.
+}  // namespace
+
+namespace fp {
+
 int level_up_to(int most) {
 #if defined(__x86_64__) || defined(_M_X64)
     __builtin_cpu_init();
@@ -27,22 +31,22 @@ int level_up_to(int most) {
 #endif
 }
 
-fp::Kernels kernels_of(int level) {
+Kernels kernels_of(int level) {
 #if defined(__x86_64__) || defined(_M_X64)
-    return level == 3 ? fp::avx512_kernels() : fp::avx2_kernels();
+    return level == 3 ? avx512_kernels() : avx2_kernels();
 #else
     return {};
 #endif
 }
 
-}  // namespace
+}  // namespace fp
 
-FP_OUT int fp_level(int most) { return level_up_to(most); }
+FP_OUT int fp_level(int most) { return fp::level_up_to(most); }
 
 // out [rows][matrix.rows] = matrix x [rows][matrix.cols], by one thread.
 FP_OUT int fp_multiply(int level, const fp_matrix *matrix, const float *x, int rows, int fine, float *out) {
-    if (level_up_to(level) != level || !level) return NO_KERNELS;
-    kernels_of(level).multiply(*matrix, x, rows, fine != 0, out);
+    if (fp::level_up_to(level) != level || !level) return NO_KERNELS;
+    fp::kernels_of(level).multiply(*matrix, x, rows, fine != 0, out);
     return 0;
 }
 
@@ -61,9 +65,9 @@ FP_OUT void fp_arena_free(void *arena) { delete static_cast<fp::Arena *>(arena);
 
 // Room for `pages` pages of keys and values in every layer and for steps of up to `rows_most` rows.
 FP_OUT void *fp_open(int level, const fp_model *model, int pages, int rows_most) {
-    if (level_up_to(level) != level || !level) return nullptr;
+    if (fp::level_up_to(level) != level || !level) return nullptr;
     try {
-        return new fp::Context(*model, kernels_of(level), pages, rows_most);
+        return new fp::Context(*model, fp::kernels_of(level), pages, rows_most);
     } catch (const std::bad_alloc &) {
         return nullptr;
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "context.h"
+#include "encoder.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(__clang__)

@@ -28,6 +28,7 @@ class Arena {
 };
 
 struct Context;
+struct Encoder;
 
 // An expert and the slots of the rows that want it.
 struct Job {
@@ -45,6 +46,7 @@ struct Kernels {
     void (*share)(Context &, int layer);
     void (*compute)(Context &, int layer);
     void (*mix)(Context &);
+    void (*encode)(Encoder &);
     void (*multiply)(const fp_matrix &, const float *x, int rows, bool fine, float *out);
 };
 

@@ -66,6 +66,7 @@ constexpr int ROPES = 2;
 constexpr int PAGE = 16;
 constexpr int CHUNK = 256;
 constexpr int MOST_QUERIES = 8;
+constexpr int ENCODED_TOGETHER = 4;  // queries of an encoder that share what they read
 constexpr int ROWS_TOGETHER = 8;  // of one sequence, that share what they read of the past
 
 // Where the keys of a layer's page and key-value head begin; its values follow.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "attention.h"
+#include "encode.h"
 #include "experts.h"
 
 namespace fp {
@@ -271,6 +272,10 @@ template <class V> Kernels kernels_for() {
         [](Context &c) {
             const std::function<void(int)> work = [&](int) { Experts<V>(c).mix(); };
             c.pool->run(c.threads, work);
+        },
+        [](Encoder &e) {
+            const std::function<void(int)> work = [&](int thread) { Encode<V>(e, thread).run(); };
+            e.pool->run(e.threads, work);
         },
         [](const fp_matrix &matrix, const float *x, int rows, bool fine, float *out) {
             const int strips = padded(matrix.rows, LANES) / LANES, wide = padded(matrix.cols, GROUP);

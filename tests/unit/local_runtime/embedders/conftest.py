@@ -1,4 +1,4 @@
-"""The exported int8 model, made once for all tests of this folder."""
+"""The embedder that serves, and its exported form, made once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -16,5 +16,15 @@ def export_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def int8(export_dir: Path) -> Embedder:
-    return installed_embedder("minilm_onnx", export_dir)
+def exported(export_dir: Path) -> Embedder:
+    """Through ONNX Runtime, whether or not there are kernels."""
+    pytest.importorskip("onnxruntime")
+    from local_runtime.embedders.minilm_onnx import load_onnx
+
+    installed_embedder("minilm_onnx", export_dir)
+    return load_onnx(export_dir)
+
+
+@pytest.fixture(scope="session", params=["served", "exported"])
+def int8(request: pytest.FixtureRequest, export_dir: Path, exported: Embedder) -> Embedder:
+    return exported if request.param == "exported" else installed_embedder("minilm_onnx", export_dir)

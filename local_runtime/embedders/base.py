@@ -12,8 +12,8 @@ import numpy.typing as npt
 class Embedder(Protocol):
     """A sentence embedder; synchronous, called from one worker thread at a time.
 
-    `id` names model *and* backend (vectors of two backends are not interchangeable), `dimensions` the vector's
-    length, `max_tokens` the window beyond which text is cut.
+    `id` names model *and* backend (vectors of two ids are not interchangeable; forms of a model that differ only by
+    their rounding may share one), `dimensions` the vector's length, `max_tokens` the window beyond which text is cut.
     """
 
     id: str

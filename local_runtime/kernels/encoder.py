@@ -18,6 +18,9 @@ from local_runtime.kernels.packing import Floats, pack, rounded
 MOST_TOKENS: Final = 1024  # of one call; more are no faster each
 
 
+_ROWS_AT_ONCE: Final = 1024  # that are rounded together: bounds what that takes
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
     """`window` counts tokens; `fine`: activations of 16 bits, else 8."""
@@ -143,7 +146,9 @@ class _Weights:
             )
         matrix = Matrix(self._arena.address + self._used, None, rows, cols, Q8, 0)
         self._used += self._bytes(weights)
-        pack(self._use, matrix, rounded(weights, Q8), np.arange(rows, dtype=np.int32))
+        for first in range(0, rows, _ROWS_AT_ONCE):
+            some = rounded(weights[first : first + _ROWS_AT_ONCE], Q8)
+            pack(self._use, matrix, some, np.arange(first, first + len(some.q), dtype=np.int32))
         return matrix
 
     def _bytes(self, weights: Floats) -> int:

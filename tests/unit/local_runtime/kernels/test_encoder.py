@@ -87,8 +87,8 @@ def test_vectors_are_those_of_float64_but_for_rounding(use: Kernels, hidden: int
         for bits in (True, False)
     )
 
-    assert np.abs(fine - exact).max() < 0.01
-    assert np.abs(coarse - exact).max() < 0.02
+    assert np.abs(fine - exact).max() < 0.004
+    assert np.abs(coarse - exact).max() < 0.008
     assert np.abs(np.linalg.norm(coarse, axis=1) - 1).max() < 1e-6
 
 

@@ -46,6 +46,7 @@ class NativeEncoder:
         weights = _Weights(use, tensors, shape)
         self._kept = weights  # the kernels read what lies there
         model = weights.model()
+        weights.forget()
         self._handle = use.library.fp_encoder_open(use.level, ctypes.byref(model), MOST_TOKENS, threads)
         if not self._handle:
             raise GenerationError(f"the kernels can't compute an encoder of {shape}: no memory, or sizes not known")
@@ -118,6 +119,10 @@ class _Weights:
             fine=shape.fine,
             eps=shape.epsilon,
         )
+
+    def forget(self) -> None:
+        """Let go of the numbers that tiles were made of."""
+        self._tensors = {}
 
     def _layer(self, index: int) -> EncoderLayer:
         name = f"encoder.layer.{index}"

@@ -52,6 +52,7 @@ class LocalModels:
             expert_folder=settings.data_dir / "experts",
             expert_dtype=settings.local_expert_dtype,
             layers=settings.local_layers or None,
+            kv_policy=settings.local_kv_policy,
         )
         engine.start()
         return engine

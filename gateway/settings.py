@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     local_key: SecretStr | None = Field(
         default=None, description="what `fingerpost local serve` asks of its clients; empty: nothing"
     )
+    local_kv_policy: str = "full"
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     header_timeout_s: Seconds = 10.0

@@ -80,11 +80,12 @@ class Engine:
         expert_folder: Path | None = None,
         expert_dtype: str | None = None,
         layers: str | None = None,
+        kv_policy: str = "full",
     ) -> Self:
         """Read a model; blocks for seconds. `source` is "bundled:NAME", a .gguf path or a Hugging Face folder.
 
-        For `dtype`, `activation_bits`, `expert_bytes`, `expert_dtype` and `layers` see LoadOptions; experts lie in a
-        folder of the model's name in `expert_folder`. `context_tokens` None means the model's own, at most 8192:
+        For `dtype`, `activation_bits`, `expert_bytes`, `expert_dtype`, `layers`, `kv_policy` see LoadOptions; experts
+        lie in a folder of the model's name in `expert_folder`. `context_tokens` None: the model's own, at most 8192:
         keys and values of `max_batch` sequences of that length are reserved (memory is used as sequences grow).
         Raises WeightsNotFound, UnsupportedModel, BadWeights, BudgetTooSmall, StoreFull.
         """
@@ -96,7 +97,15 @@ class Engine:
         path = bundled_path(source.removeprefix(BUNDLED_PREFIX)) if bundled else Path(source)
         folder = expert_folder / path.resolve().name if expert_folder else None
         options = LoadOptions(
-            dtype, max_batch, context_tokens, activation_bits, expert_bytes, folder, expert_dtype, layers=layers
+            dtype=dtype,
+            slots=max_batch,
+            context_tokens=context_tokens,
+            activation_bits=activation_bits,
+            expert_bytes=expert_bytes,
+            expert_folder=folder,
+            expert_dtype=expert_dtype,
+            layers=layers,
+            kv_policy=kv_policy,
         )
         loaded = load_model(path, options)
         return cls(loaded, threads=threads or default_threads(), max_batch=max_batch, max_waiting=max_waiting)

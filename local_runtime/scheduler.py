@@ -136,6 +136,8 @@ class Scheduler:
 
     def _is_being_computed(self, sequence: Sequence) -> bool:
         """Whether waiting for a running prompt spares a chunk or more."""
+        if not self._model.shares:
+            return False
         for other in self.running:
             if other.prefilling and other.circle == sequence.circle:
                 most = min(other.length, sequence.length - 1)
@@ -233,5 +235,7 @@ class Scheduler:
 
     def _publish(self, sequence: Sequence) -> None:
         """Let others find what has been computed."""
+        if not self._model.shares:
+            return
         if sequence.held is not None and sequence.computed - sequence.held.found >= PAGE:
             self.pages.publish(sequence.held, sequence.tokens(0, sequence.computed), sequence.computed)

@@ -32,12 +32,14 @@ class LanguageModel(Protocol):
     """A model with its key-value store; called from one thread at a time.
 
     `invariant`: a sequence's rows are the same bit for bit whatever else a pass computes, and however it is cut.
-    `page_count`: how many pages of keys and values there are. `layers`: those that are computed, in order; what has
-    been computed with others must not be gone on with.
+    `shares`: sequences may begin with pages that another one filled.
+    `page_count`: how many pages of keys and values there are.
+    `layers`: those that are computed, in order; what has been computed with others must not be gone on with.
     """
 
     vocab_size: int
     invariant: bool
+    shares: bool
     page_count: int
     layers: Sequence[int]
 

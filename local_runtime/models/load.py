@@ -53,6 +53,7 @@ class LoadOptions:
     Where all fit they are loaded, unless they are to have another form or routes are recorded (`record_routes`).
 
     `layers`: those to be computed (`decoding.depth.parsed`; None: all). With fewer the answers are other ones.
+    `kv_policy`: what of keys and values is kept, see kv.policies.named; all but full are computed by torch.
     """
 
     dtype: str = "auto"
@@ -64,6 +65,7 @@ class LoadOptions:
     expert_dtype: str | None = None
     record_routes: bool = False
     layers: str | None = None
+    kv_policy: str = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
         raise ValueError(f"expert_dtype must be {', '.join(EXPERTS)}; not {options.expert_dtype!r}")
     if options.activation_bits not in (8, 16):
         raise ValueError(f"activation_bits must be 8 or 16, not {options.activation_bits}")
+    if options.layers is not None and options.kv_policy != "full":
+        raise ValueError("layers and kv_policy can't be had together: leave one of them")
     if not path.exists():
         raise WeightsNotFound(f"{path}: no such file or folder")
     loaded = _load_folder(path, options) if path.is_dir() else _load_gguf(path, options)
@@ -106,7 +110,7 @@ def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
             from local_runtime.models.torch_model import torch_model
 
             with GgufSource(path) as source:
-                model = torch_model(spec, GGUF, source, options.dtype, _pages(spec, options, tokens))
+                model = torch_model(spec, GGUF, source, options.dtype, _pages(spec, options, tokens), options.kv_policy)
     template = _template(metadata.string("tokenizer.chat_template", ""), tokenizer)
     return LoadedModel(path.stem, model, tokenizer, template, tokens)
 
@@ -128,7 +132,9 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
         if use := _native(spec, options):
             model = _filled(use, spec, HUGGING_FACE, FloatNumbers(source), options, tokens, folder)
         else:
-            model = torch_model(spec, HUGGING_FACE, source, options.dtype, _pages(spec, options, tokens))
+            model = torch_model(
+                spec, HUGGING_FACE, source, options.dtype, _pages(spec, options, tokens), options.kv_policy
+            )
     template = _template(template_from_folder(folder), tokenizer)
     return LoadedModel(folder.resolve().name, model, tokenizer, template, tokens)
 
@@ -142,6 +148,10 @@ def _context(spec: ModelSpec, options: LoadOptions) -> int:
 
 def _native(spec: ModelSpec, options: LoadOptions) -> Kernels | None:
     """The kernels to compute with, None: torch. ValueError where native ones were asked for and can't be had."""
+    if options.kv_policy != "full" and (options.expert_bytes is not None or options.dtype in ("int8", "int4")):
+        raise ValueError(f"kv_policy {options.kv_policy} is for torch: leave expert_bytes, and dtype int8 and int4")
+    if options.kv_policy != "full":
+        return None
     offloaded = options.expert_bytes is not None and spec.moe is not None
     if options.dtype in TORCH and not offloaded:
         return None
@@ -187,6 +197,8 @@ def _filled(
 def _pages(spec: ModelSpec, options: LoadOptions, tokens: int) -> int:
     """So that every sequence may fill its context, as long as that is no more than a gibibyte."""
     each = -(-tokens // PAGE)
+    if options.kv_policy != "full":  # pages are numbers only: a policy has its own memory
+        return options.slots * each
     page_bytes = PAGE * len(spec.layers) * 2 * spec.kv_heads * spec.head_dim * (4 if options.dtype == "float32" else 2)
     return min(options.slots * each, max(each, KEYS_AND_VALUES_BYTES // page_bytes))
 

@@ -47,6 +47,7 @@ class NativeModel:
         self.spec = spec
         self.vocab_size = spec.vocab_size
         self.invariant = True
+        self.shares = True
         self.page_count = pages
         self._weights = weights
         self._library = kernels.library

@@ -19,7 +19,7 @@ REFINED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Span:
     """A segment's place in the flat batch: rows a..b from position `start`, where their keys and values go, and what
     its tokens may see.
 
@@ -44,6 +44,7 @@ class Transformer:
         self.cache = cache
         self.vocab_size = spec.vocab_size
         self.invariant = False
+        self.shares = True
         self.page_count = cache.shape.pages
         self.layers: Sequence[int] = range(len(spec.layers))
         self._windows = {layer.window for layer in spec.layers}
@@ -110,7 +111,7 @@ class Transformer:
         return x if weight is None else functional.rms_norm(x.float(), weight.shape, weight, self.spec.norm_eps)
 
     def _attention(
-        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[_Span], turns: list[torch.Tensor]
+        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[Span], turns: list[torch.Tensor]
     ) -> torch.Tensor:
         spec = self.spec
         heads = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, spec.head_dim)
@@ -123,8 +124,8 @@ class Transformer:
         window = spec.layers[i].window
         seen = []
         for span in spans:
-            self.cache.write(i, span.places, keys[span.a : span.b], values[span.a : span.b])
-            seen.append(self._attend(i, span, window, queries[span.a : span.b]))
+            rows = slice(span.a, span.b)
+            seen.append(self._of_span(i, span, window, queries[rows], keys[rows], values[rows]))
         mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
         return functional.linear(mixed, layer.out, layer.out_bias)
 
@@ -134,33 +135,47 @@ class Transformer:
         normed = functional.rms_norm(wide, weight.shape, weight, self.spec.norm_eps)
         return normed.view(heads.shape).to(heads.dtype)
 
-    def _attend(self, i: int, span: _Span, window: int | None, queries: torch.Tensor) -> torch.Tensor:
-        """Attention of one sequence's rows [rows, heads, head_dim] to its past; [rows, heads * head_dim].
+    def _of_span(
+        self, i: int, span: Span, window: int | None, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention of one sequence's rows [rows, heads, head_dim] to its past; [rows, heads * head_dim]."""
+        self.cache.write(i, span.places, keys, values)
+        places, mask = span.seen[window]
+        keys, values = self.cache.read(i, places)
+        folded, spec = self._folded(queries), self.spec
+        mixed = attention(folded, keys.unsqueeze(0), values.unsqueeze(0), mask, spec.score_scale, spec.attn_cap)
+        return self._unfolded(mixed, len(queries))
+
+    def _folded(self, queries: torch.Tensor) -> torch.Tensor:
+        """[1, kv_heads, group * rows, head_dim] of [rows, heads, head_dim].
 
         The query heads that share a key-value head are laid out as further rows of it: no key is ever repeated.
         """
-        places, mask = span.seen[window]
-        keys, values = self.cache.read(i, places)
         rows, spec = len(queries), self.spec
         folded = queries.reshape(rows, spec.kv_heads, self._group, spec.head_dim).permute(1, 2, 0, 3)
-        folded = folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
-        mixed = attention(folded, keys.unsqueeze(0), values.unsqueeze(0), mask, spec.score_scale, spec.attn_cap)
+        return folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
+
+    def _unfolded(self, mixed: torch.Tensor, rows: int) -> torch.Tensor:
+        """[rows, heads * head_dim] of what `_folded` led to."""
+        spec = self.spec
         unfolded = mixed.view(spec.kv_heads, self._group, rows, spec.head_dim).permute(2, 0, 1, 3)
         return unfolded.reshape(rows, spec.heads * spec.head_dim)
 
-    def _spans(self, segments: Sequence[Segment]) -> list[_Span]:
-        spans, a = [], 0
+    def _spans(self, segments: Sequence[Segment]) -> list[Span]:
+        spans: list[Span] = []
         for segment in segments:
-            b = a + len(segment.tokens)
-            end = segment.start + b - a
-            seen = {}
-            for window in self._windows:
-                first, mask = self._mask(segment.start, b - a, window)
-                seen[window] = (self.cache.places(segment.pages, first, end), mask)
-            places = self.cache.places(segment.pages, segment.start, end)
-            spans.append(_Span(a, b, segment.start, places, seen))
-            a = b
+            spans.append(self._span(segment, spans[-1].b if spans else 0))
         return spans
+
+    def _span(self, segment: Segment, a: int) -> Span:
+        """The segment's, its first row being row `a`."""
+        b = a + len(segment.tokens)
+        end = segment.start + b - a
+        seen = {}
+        for window in self._windows:
+            first, mask = self._mask(segment.start, b - a, window)
+            seen[window] = (self.cache.places(segment.pages, first, end), mask)
+        return Span(a, b, segment.start, self.cache.places(segment.pages, segment.start, end), seen)
 
     def _mask(self, start: int, rows: int, window: int | None) -> tuple[int, torch.Tensor | None]:
         """First visible position and mask for `rows` tokens from `start`: nothing later, nothing beyond the window."""

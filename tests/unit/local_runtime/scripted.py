@@ -35,6 +35,7 @@ class ScriptedModel:
     def __init__(self, answer: Answer, *, paced: bool = False, invariant: bool = False) -> None:
         self.answer = answer
         self.invariant = invariant
+        self.shares = True
         self.calls: list[list[Segment]] = []
         self.entered = threading.Semaphore(0)
         self._paces = threading.Semaphore(0) if paced else None

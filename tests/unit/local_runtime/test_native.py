@@ -321,6 +321,11 @@ def test_layers_that_are_left_out_are_as_if_they_were_not_there(dtype: str, tmp_
     assert np.array_equal(got, want)
 
 
+def test_layers_and_a_policy_of_keys_and_values_are_not_had_together(folder: Path) -> None:
+    with pytest.raises(ValueError, match="layers and kv_policy"):
+        load_model(folder, LoadOptions(layers="2", kv_policy="window:32"))
+
+
 def test_layers_that_a_model_does_not_have_are_refused(tmp_path: Path) -> None:
     save_tiny("llama wide", tmp_path)
     save_tokenizer(tmp_path)

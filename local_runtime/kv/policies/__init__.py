@@ -1,0 +1,1 @@
+"""What of the keys and values is kept, and in how many bits."""

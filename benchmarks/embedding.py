@@ -1,7 +1,8 @@
-"""int8 through ONNX Runtime against sentence-transformers: time per call, quality on labelled pairs, and what sharing a
+"""The embedder that serves against sentence-transformers: time per call, quality on labelled pairs, and what sharing a
 forward pass gains.
 
-Run: python benchmarks/embedding.py [--stream pairs.jsonl] [--json out.json] [--rounds 40]
+Run: python benchmarks/embedding.py [--stream pairs.jsonl] [--json out.json] [--rounds 40] [--against onnx]
+Against `onnx` it is compared with its own form for machines without the native kernels.
 `--stream` is a file of {"query", "category", "answer_id"} rows: two queries mean the same iff their answer_id is equal.
 """
 
@@ -26,6 +27,7 @@ import numpy.typing as npt
 
 from local_runtime.embedders.base import Embedder
 from local_runtime.embedders.find import load_embedder
+from local_runtime.embedders.minilm_onnx import load_onnx
 from local_runtime.embedders.worker import EmbeddingWorker
 
 Vectors = npt.NDArray[np.float32]
@@ -210,11 +212,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(stream: Path | None, rounds: int, cache_dir: Path) -> dict[str, object]:
+def measure(stream: Path | None, rounds: int, cache_dir: Path, against: str) -> dict[str, object]:
     """All figures, ready for JSON."""
     export_s = seconds(lambda: load_embedder(OURS, cache_dir))
     load_s = seconds(lambda: load_embedder(OURS, cache_dir))
-    reference = load_embedder(REFERENCE, cache_dir)
+    reference = load_onnx(cache_dir) if against == "onnx" else load_embedder(REFERENCE, cache_dir)
     timings: list[Timing] = []
     for threads in (1, 2):
         timings += time_shapes(load_embedder(OURS, cache_dir, threads), reference, threads, rounds)
@@ -240,9 +242,10 @@ def main() -> None:
     parser.add_argument("--stream", type=Path, help="labelled queries; without it quality is not measured")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--rounds", type=int, default=40, help="calls of the smallest shape (default 40)")
+    parser.add_argument("--against", choices=("sentence-transformers", "onnx"), default="sentence-transformers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache_dir:
-        figures = measure(options.stream, options.rounds, Path(cache_dir))
+        figures = measure(options.stream, options.rounds, Path(cache_dir), options.against)
     text = json.dumps(figures, indent=2)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,7 @@ class Engine:
     def __init__(self, loaded: LoadedModel, *, threads: int, max_batch: int, max_waiting: int) -> None:
         self.model_name = loaded.name
         self.context_tokens = loaded.context_tokens
+        self.fingerprint = loaded.fingerprint
         self._loaded = loaded
         self._conversation = Conversation(loaded.template, loaded.tokenizer) if loaded.template else None
         self._threads = threads

@@ -117,6 +117,7 @@ class ScriptedEngine:
     """A text engine that says the same pieces to everybody, and remembers what it was asked."""
 
     context_tokens = 100
+    fingerprint = "fp_scripted"
 
     def __init__(self, *pieces: Delta) -> None:
         self.pieces = pieces

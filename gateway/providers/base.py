@@ -50,6 +50,7 @@ class TextEngine(Protocol):
     """What providers need of `local_runtime.engine.Engine`."""
 
     context_tokens: int
+    fingerprint: str
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
     def grammar(self, schema: str) -> Grammar: ...

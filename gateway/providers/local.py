@@ -82,7 +82,7 @@ class LocalProvider:
             choices = [engine.generate(prompt, sampling, request.circle, grammar, priority) for sampling in samplings]
         except (ValueError, runtime.GenerationError) as error:
             raise _mapped(error) from error
-        writer = ChatWriter(target.card.id, len(prompt))
+        writer = ChatWriter(target.card.id, len(prompt), engine.fingerprint)
         frames = _stream(choices, writer) if request.stream else _whole(choices, writer)
         return Reply(frames=frames, stream=request.stream)
 

@@ -15,11 +15,12 @@ from local_runtime.base import Delta, TokenLogprob
 class ChatWriter:
     """The writer of one answer; choices may interleave."""
 
-    def __init__(self, model: str, prompt_tokens: int) -> None:
+    def __init__(self, model: str, prompt_tokens: int, fingerprint: str) -> None:
         self._id = f"chatcmpl-{os.urandom(12).hex()}"
         self._created = int(time())
         self._model = model
         self._prompt_tokens = prompt_tokens
+        self._fingerprint = fingerprint
         self._texts: dict[int, list[str]] = {}
         self._logprobs: dict[int, list[TokenLogprob]] = {}
         self._output_tokens: dict[int, int] = {}
@@ -84,7 +85,13 @@ class ChatWriter:
         }
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "system_fingerprint": self._fingerprint,
+        }
 
     def _event(self, choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
         body = {**self._head("chat.completion.chunk"), "choices": choices}

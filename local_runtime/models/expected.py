@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from local_runtime.base import BadWeights
-from local_runtime.models.names import ExpertNames, TensorNames
-from local_runtime.models.spec import ModelSpec
+from local_runtime.models.names import ExpertNames, LatentNames, TensorNames
+from local_runtime.models.spec import Latent, ModelSpec
 
 Expected = tuple[str, tuple[int, ...]]
 
@@ -52,6 +52,9 @@ def _attention(spec: ModelSpec, names: TensorNames, present: Collection[str], i:
     if spec.post_norms:
         yield names.attn_post_norm.format(i=i), (spec.hidden,)
         yield names.ffn_post_norm.format(i=i), (spec.hidden,)
+    if spec.latent is not None:
+        yield from _latent(spec, spec.latent, names, i)
+        return
     apart = (names.q, wide), (names.k, narrow), (names.v, narrow)
     for name, rows in ((names.qkv, wide + 2 * narrow),) if names.fused_qkv(present, i) else apart:
         yield name.format(i=i) + ".weight", (rows, spec.hidden)
@@ -63,6 +66,33 @@ def _attention(spec: ModelSpec, names: TensorNames, present: Collection[str], i:
     if spec.qk_norm:
         yield names.q_norm.format(i=i), (wide if spec.qk_norm_whole else spec.head_dim,)
         yield names.k_norm.format(i=i), (narrow if spec.qk_norm_whole else spec.head_dim,)
+
+
+def _latent(spec: ModelSpec, latent: Latent, names: TensorNames, i: int) -> Iterator[Expected]:
+    called = latent_names(names)
+    wide, asked = spec.heads * (latent.plain + latent.turned), spec.hidden
+    inward = [(called.inward, latent.width)]
+    if latent.query_rank:
+        asked = latent.query_rank
+        inward.append((called.query_in, asked))
+        yield called.query_norm.format(i=i), (asked,)
+    yield (called.query_up if latent.query_rank else names.q + ".weight").format(i=i), (wide, asked)
+    yield called.norm.format(i=i), (latent.rank,)
+    yield called.up.format(i=i), (spec.heads * (latent.plain + latent.value), latent.rank)
+    for name, rows, cols in (
+        *((name, rows, spec.hidden) for name, rows in inward),
+        (names.out, spec.hidden, spec.heads * latent.value),
+    ):
+        yield name.format(i=i) + ".weight", (rows, cols)
+        if spec.out_bias:
+            yield name.format(i=i) + ".bias", (rows,)
+
+
+def latent_names(names: TensorNames) -> LatentNames:
+    """BadWeights where files of this kind have no latent attention."""
+    if names.latent is None:
+        raise BadWeights("latent attention has no names in this kind of file")
+    return names.latent
 
 
 def _dense(spec: ModelSpec, names: TensorNames, present: Collection[str], i: int) -> Iterator[Expected]:
@@ -98,7 +128,10 @@ def _experts(spec: ModelSpec, names: TensorNames, present: Collection[str], i: i
 
 def expert_names(names: TensorNames, present: Collection[str], i: int) -> ExpertNames:
     """The way in which this file stores the experts of layer `i`."""
-    for stored in names.experts:
-        if stored.down.format(i=i, e=0) in present:
+    fitting = [stored for stored in names.experts if stored.down.format(i=i, e=0) in present]
+    for stored in fitting:
+        if stored.shared_down.format(i=i) in present:
             return stored
+    if fitting:
+        return fitting[0]
     raise BadWeights(f"layer {i} has no experts under any known name")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from local_runtime.base import BadWeights, UnsupportedModel
+from local_runtime.models.deepseek import FAMILY as DEEPSEEK
+from local_runtime.models.deepseek import latent_of, mixture_of, score_scale
 from local_runtime.models.hf_layers import layers, ropes
 from local_runtime.models.metadata import Metadata
 from local_runtime.models.spec import MAX_SIZE, ModelSpec, Moe
 
 # What `fingerpost moe refactor` makes of a dense model.
 REFACTORED = "fingerpost_moe"
-SPARSE_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", REFACTORED)
+SPARSE_FAMILIES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", DEEPSEEK, REFACTORED)
 GEMMAS = ("gemma", "gemma2", "gemma3_text")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", *GEMMAS, *SPARSE_FAMILIES)
 # The first Gemma's files say gelu and mean its tanh form.
@@ -30,13 +32,14 @@ def spec_from_config(config: Metadata) -> ModelSpec:
     bias = config.flag("attention_bias", False)
     gemma = family in GEMMAS
     rope, second_rope = ropes(config, family)
+    latent = latent_of(config) if family == DEEPSEEK else None
     return ModelSpec(
         family=family,
         layers=layers(config, family, sparse=family in SPARSE_FAMILIES),
         hidden=hidden,
         heads=heads,
-        kv_heads=config.integer("num_key_value_heads", heads),
-        head_dim=config.integer("head_dim", 256 if gemma else hidden // max(1, heads)),
+        kv_heads=1 if latent else config.integer("num_key_value_heads", heads),
+        head_dim=latent.width if latent else config.integer("head_dim", 256 if gemma else hidden // max(1, heads)),
         intermediate=config.integer("intermediate_size"),
         vocab_size=config.integer("vocab_size"),
         context_tokens=config.integer("max_position_embeddings", 2048),
@@ -54,9 +57,10 @@ def spec_from_config(config: Metadata) -> ModelSpec:
         norm_offset=1.0 if gemma else 0.0,
         gelu=gemma,
         embed_scale=min(hidden, MAX_SIZE) ** 0.5 if gemma else 1.0,
-        attn_scale=_attn_scale(config) if family in ("gemma2", "gemma3_text") else 0.0,
+        attn_scale=score_scale(config, latent, rope) if latent else _attn_scale(config, family),
         attn_cap=_cap(config, "attn_logit_softcapping", 50.0) if family in ("gemma2", "gemma3_text") else 0.0,
         logit_cap=_cap(config, "final_logit_softcapping", 30.0) if family in ("gemma2", "gemma3_text") else 0.0,
+        latent=latent,
     )
 
 
@@ -72,7 +76,9 @@ def _refuse(config: Metadata, family: str) -> None:
         raise UnsupportedModel("use_bidirectional_attention is not supported")
 
 
-def _attn_scale(config: Metadata) -> float:
+def _attn_scale(config: Metadata, family: str) -> float:
+    if family not in ("gemma2", "gemma3_text"):
+        return 0.0
     scalar = config.number("query_pre_attn_scalar", 256)
     if not scalar > 0:
         raise BadWeights(f"{config.where}: query_pre_attn_scalar = {scalar} must be positive")
@@ -95,6 +101,8 @@ def _moe(config: Metadata, family: str) -> Moe | None:
         )
     if family not in SPARSE_FAMILIES:
         return None
+    if family == DEEPSEEK:
+        return mixture_of(config)
     return Moe(
         experts=config.integer("num_experts", config.integer("num_local_experts", 64 if family == "olmoe" else 128)),
         active=config.integer("num_experts_per_tok", 8),

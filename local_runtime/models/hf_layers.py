@@ -6,7 +6,10 @@ from types import MappingProxyType
 from typing import Final
 
 from local_runtime.base import BadWeights, UnsupportedModel
+from local_runtime.models.deepseek import FAMILY as DEEPSEEK
+from local_runtime.models.deepseek import first_sparse
 from local_runtime.models.metadata import Metadata
+from local_runtime.models.rope import yarn_magnitude
 from local_runtime.models.spec import (
     MAX_LAYERS,
     MAX_SIZE,
@@ -16,10 +19,11 @@ from local_runtime.models.spec import (
     Rope,
     Scaling,
     Unturned,
+    Yarn,
 )
 
 _THETAS: Final = MappingProxyType({"gemma3_text": 1_000_000.0, "smollm3": 2_000_000.0})
-_NO_WINDOW: Final = ("llama", "gemma", "olmoe")
+_NO_WINDOW: Final = ("llama", "gemma", "olmoe", DEEPSEEK)
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
@@ -29,8 +33,8 @@ def layers(config: Metadata, family: str, *, sparse: bool) -> tuple[Layer, ...]:
     if not 0 < count <= MAX_LAYERS:
         raise BadWeights(f"{config.where}: num_hidden_layers = {count} is out of range")
     windows, second = _windows(config, family, count), _second_ropes(config, family, count)
-    dense = set(config.integers("mlp_only_layers"))
-    step = max(1, config.integer("decoder_sparse_step", 1))
+    dense = set(range(min(first_sparse(config), count)) if family == DEEPSEEK else config.integers("mlp_only_layers"))
+    step = 1 if family == DEEPSEEK else max(1, config.integer("decoder_sparse_step", 1))
     return tuple(
         Layer(windows[i], sparse and i not in dense and (i + 1) % step == 0, second_rope=second[i])
         for i in range(count)
@@ -46,7 +50,11 @@ def ropes(config: Metadata, family: str) -> tuple[Rope, Rope | None]:
         if new.has(_FULL) or new.has(_SLIDING):
             return _rope(config, new.child(_FULL), theta), _rope(config, new.child(_SLIDING), local)
         return _rope(config, new if new.values else old, theta), Rope(local, interleaved=False)
-    rope = _rope(config, new if new.values else old, new.number("rope_theta", theta), partly=family == "phi3")
+    parameters, theta = new if new.values else old, new.number("rope_theta", theta)
+    if family == DEEPSEEK:
+        theta = parameters.number("rope_theta", theta)
+        return Rope(theta, interleaved=True, scaling=_yarn(config, parameters) or _scaling(parameters)), None
+    rope = _rope(config, parameters, theta, partly=family == "phi3")
     if family != "smollm3":
         return rope, None
     return rope, Rope(rope.theta, interleaved=False, scaling=Unturned(), width=rope.width)
@@ -80,6 +88,25 @@ def _scaling(parameters: Metadata) -> Scaling | None:
             original_context=parameters.integer("original_max_position_embeddings"),
         )
     raise UnsupportedModel(f"rope type {kind!r} is not supported")
+
+
+def _yarn(config: Metadata, parameters: Metadata) -> Yarn | None:
+    """None where it is another scaling. What parameters leave out is as the paper has it (arXiv:2309.00071)."""
+    if parameters.string("rope_type", parameters.string("type", "default")) != "yarn":
+        return None
+    context = config.integer("max_position_embeddings", 2048)
+    original = parameters.integer("original_max_position_embeddings", context)
+    factor = parameters.number("factor", min(context, MAX_SIZE) / max(1, original))
+    weights = parameters.number("mscale", 0.0), parameters.number("mscale_all_dim", 0.0)
+    stretched = yarn_magnitude(factor, weights[0]) / yarn_magnitude(factor, weights[1])
+    return Yarn(
+        factor=factor,
+        original_context=original,
+        beta_fast=parameters.number("beta_fast", 0.0) or 32.0,
+        beta_slow=parameters.number("beta_slow", 0.0) or 1.0,
+        magnitude=parameters.number("attention_factor", stretched if all(weights) else yarn_magnitude(factor)),
+        whole=parameters.flag("truncate", True),
+    )
 
 
 def _windows(config: Metadata, family: str, count: int) -> list[int | None]:

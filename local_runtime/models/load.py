@@ -204,7 +204,7 @@ def _pages(spec: ModelSpec, options: LoadOptions, tokens: int) -> int:
     each = -(-tokens // PAGE)
     if options.kv_policy != "full":  # pages are numbers only: a policy has its own memory
         return options.slots * each
-    page_bytes = PAGE * len(spec.layers) * 2 * spec.kv_heads * spec.head_dim * (4 if options.dtype == "float32" else 2)
+    page_bytes = PAGE * len(spec.layers) * spec.kept_elements * (4 if options.dtype == "float32" else 2)
     return min(options.slots * each, max(each, KEYS_AND_VALUES_BYTES // page_bytes))
 
 

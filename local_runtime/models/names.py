@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,18 @@ class ExpertNames:
     shared_up: str = ""
     shared_down: str = ""
     shared_router: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentNames:
+    """Of latent attention: what hidden states go through (`query_in` where queries have a latent), norms, ways back."""
+
+    query_in: str
+    query_norm: str
+    query_up: str
+    inward: str
+    norm: str
+    up: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class TensorNames:
     attn_post_norm: str = ""
     ffn_post_norm: str = ""
     ffn_norm_between: str = ""
+    latent: LatentNames | None = None
 
     def before_ffn(self, post_norms: bool) -> str:
         """The norm before the feed-forward: another name where outputs are normalised too."""
@@ -71,6 +84,25 @@ class TensorNames:
 _LAYER = "model.layers.{i}."
 _MLP = _LAYER + "mlp."
 _BLOCK = _LAYER + "block_sparse_moe."
+
+_APART = ExpertNames(
+    router=_MLP + "gate.weight",
+    gate=_MLP + "experts.{e}.gate_proj.weight",
+    up=_MLP + "experts.{e}.up_proj.weight",
+    down=_MLP + "experts.{e}.down_proj.weight",
+    shared_gate=_MLP + "shared_expert.gate_proj.weight",
+    shared_up=_MLP + "shared_expert.up_proj.weight",
+    shared_down=_MLP + "shared_expert.down_proj.weight",
+    shared_router=_MLP + "shared_expert_gate.weight",
+)
+_FUSED = replace(_APART, gate="", up="", gate_up=_MLP + "experts.gate_up_proj", down=_MLP + "experts.down_proj")
+# DeepSeek's.
+_SEVERAL_SHARED = {
+    "shared_gate": _MLP + "shared_experts.gate_proj.weight",
+    "shared_up": _MLP + "shared_experts.up_proj.weight",
+    "shared_down": _MLP + "shared_experts.down_proj.weight",
+    "shared_router": "",
+}
 
 HUGGING_FACE = TensorNames(
     embed="model.embed_tokens.weight",
@@ -94,31 +126,24 @@ HUGGING_FACE = TensorNames(
             up=_BLOCK + "experts.{e}.w3.weight",
             down=_BLOCK + "experts.{e}.w2.weight",
         ),
-        ExpertNames(
-            router=_MLP + "gate.weight",
-            gate=_MLP + "experts.{e}.gate_proj.weight",
-            up=_MLP + "experts.{e}.up_proj.weight",
-            down=_MLP + "experts.{e}.down_proj.weight",
-            shared_gate=_MLP + "shared_expert.gate_proj.weight",
-            shared_up=_MLP + "shared_expert.up_proj.weight",
-            shared_down=_MLP + "shared_expert.down_proj.weight",
-            shared_router=_MLP + "shared_expert_gate.weight",
-        ),
-        ExpertNames(
-            router=_MLP + "gate.weight",
-            gate_up=_MLP + "experts.gate_up_proj",
-            down=_MLP + "experts.down_proj",
-            shared_gate=_MLP + "shared_expert.gate_proj.weight",
-            shared_up=_MLP + "shared_expert.up_proj.weight",
-            shared_down=_MLP + "shared_expert.down_proj.weight",
-            shared_router=_MLP + "shared_expert_gate.weight",
-        ),
+        _APART,
+        _FUSED,
+        replace(_APART, **_SEVERAL_SHARED),
+        replace(_FUSED, **_SEVERAL_SHARED),
     ),
     qkv=_LAYER + "self_attn.qkv_proj",
     gate_up=_MLP + "gate_up_proj",
     attn_post_norm=_LAYER + "post_attention_layernorm.weight",
     ffn_post_norm=_LAYER + "post_feedforward_layernorm.weight",
     ffn_norm_between=_LAYER + "pre_feedforward_layernorm.weight",
+    latent=LatentNames(
+        query_in=_LAYER + "self_attn.q_a_proj",
+        query_norm=_LAYER + "self_attn.q_a_layernorm.weight",
+        query_up=_LAYER + "self_attn.q_b_proj.weight",
+        inward=_LAYER + "self_attn.kv_a_proj_with_mqa",
+        norm=_LAYER + "self_attn.kv_a_layernorm.weight",
+        up=_LAYER + "self_attn.kv_b_proj.weight",
+    ),
 )
 
 GGUF = TensorNames(

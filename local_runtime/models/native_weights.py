@@ -28,6 +28,8 @@ _END = -1
 
 def not_native(spec: ModelSpec) -> str | None:
     """Why the native kernels can't compute such a model; None where they can."""
+    if spec.latent is not None:
+        return "attention is latent: keys and values of all heads come of one latent"
     if spec.head_dim % _LANE_FLOATS or spec.head_dim > 512:
         return f"heads of {spec.head_dim} elements are not a multiple of {_LANE_FLOATS} up to 512"
     if spec.qk_norm_whole:

@@ -31,11 +31,19 @@ def torch_model(
     """
     kind = _TYPES.get(dtype) or (torch.bfloat16 if _native_bfloat16() else torch.float32)
     policy = policy_of(kv_policy, spec.heads // spec.kv_heads)
+    if policy is not None and spec.latent is not None:
+        raise ValueError(f"kv_policy {kv_policy} is not for latent attention, which keeps little anyway; take full")
     weights = load_weights(spec, names, source, kind)
     if policy is not None:
         return Compressed(spec, weights, pages, policy)
-    shape = CacheShape(len(spec.layers), pages, spec.kv_heads, spec.head_dim)
+    shape = cache_shape(spec, pages)
     return Transformer(spec, weights, PagedCache(shape, kind))
+
+
+def cache_shape(spec: ModelSpec, pages: int) -> CacheShape:
+    """Of what the model keeps."""
+    latent = spec.latent.rank if spec.latent else 0
+    return CacheShape(len(spec.layers), pages, spec.kv_heads, spec.head_dim, latent)
 
 
 def _native_bfloat16() -> bool:

@@ -11,9 +11,12 @@ from torch.nn import functional
 from local_runtime.kv.cache import PagedCache
 from local_runtime.models.attention import attention, capped
 from local_runtime.models.base import Logits, Segment
+from local_runtime.models.feed_forward import feed_forward
+from local_runtime.models.latent import latent_heads, raised
 from local_runtime.models.rope import frequencies
-from local_runtime.models.spec import ModelSpec, Moe
-from local_runtime.models.weights import DenseWeights, LayerWeights, ModelWeights, MoeWeights
+from local_runtime.models.spec import ModelSpec, Yarn
+from local_runtime.models.turns import rotated, rotations
+from local_runtime.models.weights import LayerWeights, ModelWeights, MoeWeights
 
 REFINED = 64
 
@@ -49,7 +52,7 @@ class Transformer:
         self.layers: Sequence[int] = range(len(spec.layers))
         self._windows = {layer.window for layer in spec.layers}
         self._group = spec.heads // spec.kv_heads
-        self._frequencies = [torch.from_numpy(frequencies(rope, spec.head_dim)) for rope in spec.ropes]
+        self._frequencies = [torch.from_numpy(frequencies(rope, spec.rotary_dim)) for rope in spec.ropes]
         if weights.rope_divisors is not None:
             self._frequencies[0] = self._frequencies[0] / weights.rope_divisors
 
@@ -62,8 +65,7 @@ class Transformer:
         """See LanguageModel.forward."""
         spans = self._spans(segments)
         tokens = torch.tensor([token for segment in segments for token in segment.tokens])
-        positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
-        turns = [_rotations(positions, turning) for turning in self._frequencies]
+        turns = self._turns(spans)
         hidden = self.weights.embed[tokens].float() * self.spec.embed_scale
         before: torch.Tensor | None = None
         for i in self.layers:
@@ -81,10 +83,17 @@ class Transformer:
     def attended(self, layer: int, hidden: torch.Tensor, segments: Sequence[Segment]) -> torch.Tensor:
         """What a layer's attention adds to hidden states [rows, hidden], the rows of the segments in order."""
         spans = self._spans(segments)
-        positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
         weights = self.weights.layers[layer]
-        turns = [_rotations(positions, turning) for turning in self._frequencies]
-        return self._attention(layer, weights, self.normed(hidden, weights.attn_norm), spans, turns).float()
+        x = self.normed(hidden, weights.attn_norm)
+        return self._attention(layer, weights, x, spans, self._turns(spans)).float()
+
+    def _turns(self, spans: Sequence[Span]) -> list[torch.Tensor]:
+        """What turns each row, by each of the model's rotations."""
+        positions = torch.cat([torch.arange(span.start, span.start + span.b - span.a) for span in spans])
+        scalings = [rope.scaling for rope in self.spec.ropes]
+        magnitudes = [scaling.magnitude if isinstance(scaling, Yarn) else 1.0 for scaling in scalings]
+        pairs = zip(self._frequencies, magnitudes, strict=True)
+        return [rotations(positions, turning, magnitude) for turning, magnitude in pairs]
 
     def _head(self, hidden: torch.Tensor) -> Logits:
         """Logits; below float32 the best candidates are computed again in float32.
@@ -113,21 +122,33 @@ class Transformer:
     def _attention(
         self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[Span], turns: list[torch.Tensor]
     ) -> torch.Tensor:
-        spec = self.spec
-        heads = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, spec.head_dim)
-        rotary, values = heads[:, : -spec.kv_heads], heads[:, -spec.kv_heads :]
-        if layer.q_norm is not None and layer.k_norm is not None:
-            queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)
-            rotary = torch.cat([queries, self._head_normed(rotary[:, spec.heads :], layer.k_norm)], dim=1)
-        rotary = _rotate(rotary, turns[spec.layers[i].second_rope])
-        queries, keys = rotary[:, : spec.heads], rotary[:, spec.heads :]
-        window = spec.layers[i].window
+        queries, keys, values = self._heads(i, layer, x, turns[self.spec.layers[i].second_rope])
+        window = self.spec.layers[i].window
         seen = []
         for span in spans:
             rows = slice(span.a, span.b)
             seen.append(self._of_span(i, span, window, queries[rows], keys[rows], values[rows]))
         mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
+        if layer.latent is not None:
+            mixed = raised(layer.latent, mixed)
         return functional.linear(mixed, layer.out, layer.out_bias)
+
+    def _heads(
+        self, i: int, layer: LayerWeights, x: torch.Tensor, turns: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim]; values may be narrower."""
+        spec = self.spec
+        inward = functional.linear(x, layer.qkv, layer.qkv_bias)
+        if layer.latent is not None and spec.latent is not None:
+            queries, keys = latent_heads(spec.latent, layer.latent, inward, turns)
+            return queries, keys, keys[..., : spec.latent.rank]
+        heads = inward.view(len(x), -1, spec.head_dim)
+        rotary, values = heads[:, : -spec.kv_heads], heads[:, -spec.kv_heads :]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)
+            rotary = torch.cat([queries, self._head_normed(rotary[:, spec.heads :], layer.k_norm)], dim=1)
+        rotary = rotated(rotary, turns)
+        return rotary[:, : spec.heads], rotary[:, spec.heads :], values
 
     def _head_normed(self, heads: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Each head of [tokens, heads, head_dim] by itself, or all as one where the weight is as wide."""
@@ -156,10 +177,10 @@ class Transformer:
         return folded.reshape(1, spec.kv_heads, self._group * rows, spec.head_dim)
 
     def _unfolded(self, mixed: torch.Tensor, rows: int) -> torch.Tensor:
-        """[rows, heads * head_dim] of what `_folded` led to."""
+        """[rows, heads * elements of a value] of what `_folded` led to."""
         spec = self.spec
-        unfolded = mixed.view(spec.kv_heads, self._group, rows, spec.head_dim).permute(2, 0, 1, 3)
-        return unfolded.reshape(rows, spec.heads * spec.head_dim)
+        unfolded = mixed.reshape(spec.kv_heads, self._group, rows, -1).permute(2, 0, 1, 3)
+        return unfolded.reshape(rows, -1)
 
     def _spans(self, segments: Sequence[Segment]) -> list[Span]:
         spans: list[Span] = []
@@ -189,58 +210,3 @@ class Transformer:
             hidden |= seen <= at - window
         mask = torch.zeros(hidden.shape, dtype=self.weights.embed.dtype).masked_fill_(hidden, float("-inf"))
         return first, mask.repeat(self._group, 1)
-
-
-def feed_forward(ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
-    """[rows, hidden]; `before` is what the sparse layer before this one got, None: there is none."""
-    if isinstance(ffn, MoeWeights):
-        return _experts(ffn, x, x if before is None or not ffn.moe.early else before)
-    inside = _gated(functional.linear(x, ffn.gate_up, ffn.gate_up_bias), ffn.gelu)
-    return functional.linear(inside, ffn.down, ffn.down_bias)
-
-
-def _gated(gate_up: torch.Tensor, gelu: bool = False) -> torch.Tensor:
-    """SiLU(gate) * up (arXiv:2002.05202), or GELU's tanh form; gate and up side by side in the last dimension."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return (functional.gelu(gate, approximate="tanh") if gelu else functional.silu(gate)) * up
-
-
-def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """Top-k routed SwiGLU experts (arXiv:2401.04088); float32 [rows, hidden], router probabilities in float32.
-
-    The router reads `asked`.
-    """
-    weights, chosen = routes(ffn.moe, functional.linear(asked, ffn.router).float())
-    mixed = torch.zeros(x.shape, dtype=torch.float32)
-    for expert in torch.bincount(chosen.flatten()).nonzero().flatten().tolist():
-        rows, rank = torch.where(chosen == expert)
-        out = functional.linear(_gated(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
-        mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
-    if ffn.shared is not None:
-        shared = feed_forward(ffn.shared, x, None).float()
-        if ffn.shared_router is not None:
-            shared *= torch.sigmoid(functional.linear(x, ffn.shared_router).float())
-        mixed += shared
-    return mixed
-
-
-def routes(moe: Moe, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and numbers of the chosen experts [rows, active] from what the router says [rows, experts]."""
-    weights, chosen = scores.softmax(dim=-1).topk(moe.active, dim=-1)
-    if moe.even:
-        weights = torch.ones_like(weights)
-    elif moe.normalise:
-        weights = weights / weights.sum(dim=-1, keepdim=True)
-    return weights * moe.scale, chosen
-
-
-def _rotations(positions: torch.Tensor, per_position: torch.Tensor) -> torch.Tensor:
-    """Unit complex numbers [positions, 1, head_dim / 2] that turn each pair of a token at each position."""
-    angles = torch.outer(positions.float(), per_position)
-    return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
-
-
-def _rotate(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the pairs of `heads` [tokens, heads, head_dim] (pairs side by side); the result keeps the type."""
-    pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(heads.dtype)

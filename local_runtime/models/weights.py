@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from local_runtime.models.expected import check_shapes, expert_names
+from local_runtime.models.expected import check_shapes, expert_names, latent_names
+from local_runtime.models.latent import LatentWeights
 from local_runtime.models.names import ExpertNames, TensorNames
 from local_runtime.models.rope import paired
 from local_runtime.models.source import TensorSource
-from local_runtime.models.spec import ModelSpec, Moe
+from local_runtime.models.spec import Latent, ModelSpec, Moe
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class MoeWeights:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One block; `qkv` holds query, key and value rows below each other, q and k rows in rotary pairs."""
+    """One block; `qkv` holds query, key and value rows below each other, q and k rows in rotary pairs. With
+    `latent`, it holds the rows of queries or their latents, of latents and of what of keys is turned."""
 
     attn_norm: torch.Tensor
     qkv: torch.Tensor
@@ -58,6 +60,7 @@ class LayerWeights:
     ffn: DenseWeights | MoeWeights
     attn_post_norm: torch.Tensor | None = None
     ffn_post_norm: torch.Tensor | None = None
+    latent: LatentWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,13 @@ class _Filler:
             ffn=self._moe(i, spec.moe) if spec.moe and spec.layers[i].sparse else self._dense(i),
             attn_post_norm=self._norm(names.attn_post_norm.format(i=i)) if spec.post_norms else None,
             ffn_post_norm=self._norm(names.ffn_post_norm.format(i=i)) if spec.post_norms else None,
+            latent=self._latent(i, spec.latent) if spec.latent else None,
         )
 
     def _qkv(self, i: int, suffix: str) -> torch.Tensor:
         """The three projections as one; q and k rows brought to rotary pairs."""
+        if self.spec.latent is not None:
+            return self._inward(i, suffix, self.spec.latent)
         names, narrow = (self.names.q, self.names.k, self.names.v), self.spec.kv_heads * self.spec.head_dim
         if self.names.fused_qkv(self.source.names(), i):
             whole = self._read(self.names.qkv.format(i=i) + suffix)
@@ -126,6 +132,28 @@ class _Filler:
         else:
             query, key, value = (self._read(name.format(i=i) + suffix) for name in names)
         return torch.cat([self._paired(query, self.spec.heads), self._paired(key, self.spec.kv_heads), value])
+
+    def _latent(self, i: int, latent: Latent) -> LatentWeights:
+        names, heads = latent_names(self.names), self.spec.heads
+        up = self._read(names.up.format(i=i)).view(heads, latent.plain + latent.value, latent.rank)
+        key_up, value_up = up.split([latent.plain, latent.value], dim=1)
+        return LatentWeights(
+            query_norm=self._vector(names.query_norm.format(i=i)) if latent.query_rank else None,
+            query_up=self._read(names.query_up.format(i=i)) if latent.query_rank else None,
+            norm=self._vector(names.norm.format(i=i)),
+            key_up=key_up.contiguous(),
+            value_up=value_up.contiguous(),
+        )
+
+    def _inward(self, i: int, suffix: str, latent: Latent) -> torch.Tensor:
+        """What hidden states go through first; queries without a latent have no bias, so zeroes."""
+        names = latent_names(self.names)
+        first = (names.query_in if latent.query_rank else self.names.q).format(i=i) + suffix
+        if suffix == ".bias" and not latent.query_rank:
+            asked = torch.zeros(self.spec.heads * (latent.plain + latent.turned), dtype=self.dtype)
+        else:
+            asked = self._read(first)
+        return torch.cat([asked, self._read(names.inward.format(i=i) + suffix)])
 
     def _paired(self, rows: torch.Tensor, heads: int) -> torch.Tensor:
         """Rows ordered as halves (x_i with x_{i + d/2}) become pairs side by side; scores of q and k do not change."""

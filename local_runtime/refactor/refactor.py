@@ -45,7 +45,11 @@ class Recipe:
     def check(self, spec: ModelSpec) -> None:
         """ValueError or UnsupportedModel where a model can't be taken apart so."""
         others = spec.gelu, spec.post_norms, spec.second_rope, spec.rope.width
-        if spec.moe is not None or any((spec.mlp_bias, spec.qkv_bias, spec.out_bias, spec.qk_norm, *others)):
+        if (
+            spec.moe is not None
+            or spec.latent is not None
+            or any((spec.mlp_bias, spec.qkv_bias, spec.out_bias, spec.qk_norm, *others))
+        ):
             raise UnsupportedModel("only dense models of the Llama family without biases can be made a mixture")
         if not 0 < self.active <= self.experts:
             raise ValueError(f"active must lie between 1 and the {self.experts} experts, not {self.active}")

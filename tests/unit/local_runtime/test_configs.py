@@ -89,7 +89,7 @@ def test_numbers_that_cannot_be_are_bad_weights(changes: dict[str, Any]) -> None
         ({"model_type": "gemma2", "layer_types": ["sliding_attention", "chunked_attention"]}, "chunked_attention"),
         ({"model_type": "phi3", "rope_scaling": {"type": "longrope", "short_factor": [1.0]}}, "longrope"),
         ({"model_type": "olmoe", "clip_qkv": 8.0}, "clip_qkv"),
-        ({"model_type": "deepseek_v2"}, "deepseek_v2"),
+        ({"model_type": "deepseek_v3"}, "deepseek_v3"),
     ],
 )
 def test_what_a_newer_family_has_and_we_do_not_is_named(changes: dict[str, Any], words: str) -> None:

@@ -13,12 +13,13 @@ import torch
 import transformers
 from tokenizers import decoders, models, pre_tokenizers
 
-from local_runtime.kv.cache import CacheShape, PagedCache
+from local_runtime.kv.cache import PagedCache
 from local_runtime.kv.pages import PAGE
 from local_runtime.models.base import Segment
 from local_runtime.models.hf_config import spec_from_config
 from local_runtime.models.names import HUGGING_FACE
 from local_runtime.models.safetensors_source import SafetensorsSource
+from local_runtime.models.torch_model import cache_shape
 from local_runtime.models.transformer import Transformer
 from local_runtime.models.weights import load_weights
 from local_runtime.text.hf_tokenizer import read_json
@@ -40,6 +41,7 @@ LLAMA3_ROPE = {
 }
 PARTIAL_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 CAPS = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 7.0}
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 8.0, "original_max_position_embeddings": 16}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 SIZES: dict[str, Any] = {
     "vocab_size": 258,
@@ -53,6 +55,17 @@ SIZES: dict[str, Any] = {
     "eos_token_id": 257,
     "pad_token_id": None,
     "initializer_range": 0.3,
+}
+MLA: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 12,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 14,
+    "n_routed_experts": 5,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+    "n_shared_experts": 2,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "olmoe wide": {"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 16, "hidden_size": 64},
@@ -97,6 +110,22 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "phi3, window, partial": {"sliding_window": 9, "rope_parameters": PARTIAL_ROPE},
     "olmoe": {"num_experts": 5, "num_experts_per_tok": 2},
     "olmoe normalised": {"num_experts": 4, "num_experts_per_tok": 3, "norm_topk_prob": True},
+    "deepseek_v2": MLA | {"q_lora_rank": None, "first_k_dense_replace": 1},
+    "deepseek_v2 scaled, biased": MLA
+    | {"q_lora_rank": 20, "routed_scaling_factor": 3.0, "rms_norm_eps": 1e-2, "attention_bias": True},
+    "deepseek_v2, by groups": MLA
+    | {
+        "q_lora_rank": 20,
+        "n_routed_experts": 8,
+        "topk_method": "group_limited_greedy",
+        "n_group": 4,
+        "topk_group": 2,
+        "num_experts_per_tok": 3,
+        "attention_bias": True,
+        "rope_parameters": YARN | {"mscale": 0.7, "mscale_all_dim": 0.5, "beta_fast": 4.0},
+    },
+    "deepseek_v2 without a query latent": MLA
+    | {"q_lora_rank": None, "attention_bias": True, "rope_parameters": YARN | {"truncate": False}},
     "smollm3": {"no_rope_layers": [1, 0, 1], "attention_bias": True},
     "smollm3 windowed": {
         "no_rope_layers": [1, 0, 1],
@@ -156,6 +185,7 @@ CLASSES = {
     "gemma3_text": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
     "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
     "olmoe": (transformers.OlmoeConfig, transformers.OlmoeForCausalLM),
+    "deepseek_v2": (transformers.DeepseekV2Config, transformers.DeepseekV2ForCausalLM),
     "smollm3": (transformers.SmolLM3Config, transformers.SmolLM3ForCausalLM),
     "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
 }
@@ -205,5 +235,4 @@ def load_tiny(folder: Path, slots: int = 4, dtype: torch.dtype = torch.float32) 
     spec = spec_from_config(read_json(folder / "config.json"))
     with SafetensorsSource(folder) as source:
         weights = load_weights(spec, HUGGING_FACE, source, dtype)
-    shape = CacheShape(len(spec.layers), slots * PAGES_EACH, spec.kv_heads, spec.head_dim)
-    return Transformer(spec, weights, PagedCache(shape, dtype))
+    return Transformer(spec, weights, PagedCache(cache_shape(spec, slots * PAGES_EACH), dtype))

@@ -125,7 +125,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_parameters": YARN | {"mscale": 0.7, "mscale_all_dim": 0.5, "beta_fast": 4.0},
     },
     "deepseek_v2 without a query latent": MLA
-    | {"q_lora_rank": None, "attention_bias": True, "rope_parameters": YARN | {"truncate": False}},
+    | {"q_lora_rank": None, "attention_bias": True, "rope_parameters": YARN | {"truncate": False, "beta_slow": 0.3}},
     "smollm3": {"no_rope_layers": [1, 0, 1], "attention_bias": True},
     "smollm3 windowed": {
         "no_rope_layers": [1, 0, 1],

@@ -45,22 +45,30 @@ void mix_values(const Pages &pages, const int32_t *table, int head, int first, i
         for (int i = 0; i < WIDE; i++) V::store(out[n] + at + i * LANES, sums[n][i]);
 }
 
+// Keys or values of one page and head, which are wanted soon.
+template <class V> void ask_for_head(const uint16_t *at, int head_dim) {
+    for (int i = 0; i < head_dim * PAGE; i += 32) V::ask_for(at + i);
+}
+
 // N queries of one key-value head over the positions of one chunk. Query n sees from `from[n]` to before `to[n]`.
 // `out[n]` has head_dim elements (a multiple of 16), `parts[n]` says what they are worth; -infinity: nothing was seen.
 template <class V, int N>
 void chunk(const Pages &pages, const int32_t *table, int head, int base, const float *const *queries, const int *from,
            const int *to, float cap, float *const *out, Partial *parts) {
     alignas(64) float scores[N][CHUNK];
-    int first = base + CHUNK, last = base;
+    int first = base + CHUNK, last = base, seen = 0;
     for (int n = 0; n < N; n++) {
         first = std::min(first, std::max(from[n], base));
         last = std::max(last, std::min(to[n], base + CHUNK));
+        seen = std::max(seen, to[n]);
     }
     first = first / PAGE * PAGE;
     const int end = std::min((last + PAGE - 1) / PAGE * PAGE, base + CHUNK);
     for (int p = first; p < end; p += PAGE) {
         float *at[N];
         for (int n = 0; n < N; n++) at[n] = scores[n] + (p - base);
+        ask_for_head<V>(pages.values(table[p / PAGE], head), pages.head_dim);
+        if (p + 2 * PAGE < seen) ask_for_head<V>(pages.keys(table[p / PAGE + 2], head), pages.head_dim);
         scores_of<V, N>(pages.keys(table[p / PAGE], head), pages.head_dim, queries, at);
     }
     constexpr float nothing = -std::numeric_limits<float>::infinity();

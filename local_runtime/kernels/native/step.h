@@ -189,9 +189,16 @@ template <class V> class Step : Parts<V> {
         for (int item; (item = c.pool->take(1)) < items;) {
             const int block = item / m.kv_heads, head = item % m.kv_heads, group = m.heads / m.kv_heads;
             const int first = c.block_of_rows[block], rows = c.block_of_rows[block + 1] - first;
+            if (item + 1 < items) ask_for_keys(index, layer, c.block_of_rows[(item + 1) / m.kv_heads], (item + 1) % m.kv_heads);
             for (int q = 0; q < rows * group; q += MOST_QUERIES)
                 attend(index, layer, head, first, q, std::min(MOST_QUERIES, rows * group - q));
         }
+    }
+
+    // The first that a row sees.
+    void ask_for_keys(int index, const fp_layer &layer, int row, int head) const {
+        const int from = layer.window ? std::max(0, c.position[row] + 1 - layer.window) : 0;
+        ask_for_head<V>(c.pages_of(index).keys(c.table[row][from / PAGE], head), m.head_dim);
     }
 
     void attend(int index, const fp_layer &layer, int head, int first_row, int first_query, int count) {

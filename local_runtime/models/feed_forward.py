@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from local_runtime.models.packed import product
 from local_runtime.models.spec import Moe
 from local_runtime.models.weights import DenseWeights, MoeWeights
 
@@ -13,8 +14,8 @@ def feed_forward(ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.
     """[rows, hidden]; `before` is what the sparse layer before this one got, None: there is none."""
     if isinstance(ffn, MoeWeights):
         return _experts(ffn, x, x if before is None or not ffn.moe.early else before)
-    inside = _gated(functional.linear(x, ffn.gate_up, ffn.gate_up_bias), ffn.gelu)
-    return functional.linear(inside, ffn.down, ffn.down_bias)
+    inside = _gated(product(x, ffn.gate_up, ffn.gate_up_bias), ffn.gelu)
+    return product(inside, ffn.down, ffn.down_bias)
 
 
 def _gated(gate_up: torch.Tensor, gelu: bool = False) -> torch.Tensor:

@@ -12,6 +12,8 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from local_runtime.base import UnsupportedModel
+from local_runtime.kernels.abi import Q8
+from local_runtime.kernels.packing import KEPT, Blocks, Groups, rounded, taken_apart
 from local_runtime.models.gguf_file import GgufFile
 
 _PLAIN = {
@@ -40,6 +42,16 @@ class GgufSource:
         tensor = self.file.tensors[name]
         raw = torch.frombuffer(bytearray(self.file.bytes_of(name)), dtype=torch.uint8)
         return _dequantise(raw, tensor.kind, name).reshape(tensor.shape).to(dtype)
+
+    def groups(self, name: str) -> Groups | None:
+        """See TensorSource."""
+        tensor = self.file.tensors[name]
+        if len(tensor.shape) != 2 or tensor.kind in _PLAIN:
+            return None
+        if int(tensor.kind) not in KEPT:
+            return rounded(self.read(name, torch.float32).numpy(), Q8)
+        raw = np.frombuffer(self.file.bytes_of(name), dtype=np.uint8)
+        return taken_apart(Blocks(int(tensor.kind), raw, *tensor.shape))
 
     def __enter__(self) -> Self:
         return self

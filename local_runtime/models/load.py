@@ -36,7 +36,7 @@ DEFAULT_CONTEXT_TOKENS = 8192
 KEYS_AND_VALUES_BYTES = 2**30
 # What the native kernels round weights to that a file holds as floating-point numbers.
 NATIVE = {"auto": Q8, "int8": Q8, "int4": Q4}
-TORCH = ("float32", "bfloat16")
+TORCH = ("torch", "float32", "bfloat16")
 EXPERTS = {"bfloat16": BF16, "int8": Q8, "int4": Q4}
 
 

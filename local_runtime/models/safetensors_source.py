@@ -47,6 +47,9 @@ class SafetensorsSource:
             raise BadWeights(f"{self.folder.name}: tensor {name!r} holds {tensor.dtype}, not floating-point numbers")
         return tensor.to(dtype, copy=True)
 
+    def groups(self, name: str) -> None:
+        """See TensorSource: there are none."""
+
     def __enter__(self) -> Self:
         return self
 

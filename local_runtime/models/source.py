@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol, Self
 
+from local_runtime.kernels.packing import Groups
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,6 +22,9 @@ class TensorSource(Protocol):
 
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """The tensor, dequantised and converted, in memory of its own."""
+
+    def groups(self, name: str) -> Groups | None:
+        """A matrix as the file rounds it; None where it holds it as plain numbers, or otherwise."""
 
     def __enter__(self) -> Self: ...
 

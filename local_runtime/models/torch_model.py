@@ -11,6 +11,7 @@ from local_runtime.kv.cache import CacheShape, PagedCache
 from local_runtime.kv.policies.named import policy_of
 from local_runtime.models.compressed import Compressed
 from local_runtime.models.names import TensorNames
+from local_runtime.models.packed import can_pack
 from local_runtime.models.source import TensorSource
 from local_runtime.models.spec import ModelSpec
 from local_runtime.models.transformer import Transformer
@@ -26,6 +27,9 @@ def torch_model(
 
     For `kv_policy` see kv.policies.named.
 
+    auto in bfloat16 leaves quantised matrices packed where torch can multiply them so: on SmolLM2 three times the
+    decode speed and half that of long prompts.
+
     Measured on SmolLM2 with AVX-512 BF16: 1.4 times the decode speed and half the memory of float32, and rows of a
     batch come out bit for bit as alone; without native support bfloat16 is emulated and slower.
     """
@@ -33,7 +37,8 @@ def torch_model(
     policy = policy_of(kv_policy, spec.heads // spec.kv_heads)
     if policy is not None and spec.latent is not None:
         raise ValueError(f"kv_policy {kv_policy} is not for latent attention, which keeps little anyway; take full")
-    weights = load_weights(spec, names, source, kind)
+    packs = dtype in ("auto", "torch") and kind == torch.bfloat16 and can_pack()
+    weights = load_weights(spec, names, source, kind, packs=packs)
     if policy is not None:
         return Compressed(spec, weights, pages, policy)
     shape = cache_shape(spec, pages)

@@ -13,6 +13,7 @@ from local_runtime.models.attention import attention, capped
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.feed_forward import feed_forward
 from local_runtime.models.latent import latent_heads, raised
+from local_runtime.models.packed import Packed, product
 from local_runtime.models.rope import frequencies
 from local_runtime.models.spec import ModelSpec, Yarn
 from local_runtime.models.turns import rotated, rotations
@@ -102,10 +103,11 @@ class Transformer:
         """
         weights, spec = self.weights, self.spec
         final = functional.rms_norm(hidden, weights.norm.shape, weights.norm, spec.norm_eps)
-        logits = functional.linear(final.to(weights.head.dtype), weights.head).float()
-        if weights.head.dtype != torch.float32 and len(logits):
+        logits = product(final.to(weights.embed.dtype), weights.head).float()
+        if weights.embed.dtype != torch.float32 and len(logits):
             best = logits.topk(min(REFINED, spec.vocab_size), dim=-1).indices
-            exact = torch.bmm(weights.head[best].float(), final.unsqueeze(-1)).squeeze(-1)
+            rows = weights.embed if isinstance(weights.head, Packed) else weights.head
+            exact = torch.bmm(rows[best].float(), final.unsqueeze(-1)).squeeze(-1)
             logits.scatter_(1, best, exact)
         if spec.logit_cap:
             logits = capped(logits, spec.logit_cap)
@@ -131,14 +133,14 @@ class Transformer:
         mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
         if layer.latent is not None:
             mixed = raised(layer.latent, mixed)
-        return functional.linear(mixed, layer.out, layer.out_bias)
+        return product(mixed, layer.out, layer.out_bias)
 
     def _heads(
         self, i: int, layer: LayerWeights, x: torch.Tensor, turns: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim]; values may be narrower."""
         spec = self.spec
-        inward = functional.linear(x, layer.qkv, layer.qkv_bias)
+        inward = product(x, layer.qkv, layer.qkv_bias)
         if layer.latent is not None and spec.latent is not None:
             queries, keys = latent_heads(spec.latent, layer.latent, inward, turns)
             return queries, keys, keys[..., : spec.latent.rank]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from local_runtime.models.expected import check_shapes, expert_names, latent_names
 from local_runtime.models.latent import LatentWeights
 from local_runtime.models.names import ExpertNames, TensorNames
+from local_runtime.models.packed import Matrix, Packed, packable, packed, plain
 from local_runtime.models.rope import paired
 from local_runtime.models.source import TensorSource
 from local_runtime.models.spec import Latent, ModelSpec, Moe
@@ -22,8 +24,8 @@ class DenseWeights:
     SwiGLU, or GEGLU (arXiv:2002.05202) with `gelu`.
     """
 
-    gate_up: torch.Tensor
-    down: torch.Tensor
+    gate_up: Matrix
+    down: Matrix
     gate_up_bias: torch.Tensor | None
     down_bias: torch.Tensor | None
     gelu: bool = False
@@ -50,11 +52,11 @@ class LayerWeights:
     `latent`, it holds the rows of queries or their latents, of latents and of what of keys is turned."""
 
     attn_norm: torch.Tensor
-    qkv: torch.Tensor
+    qkv: Matrix
     qkv_bias: torch.Tensor | None
     q_norm: torch.Tensor | None
     k_norm: torch.Tensor | None
-    out: torch.Tensor
+    out: Matrix
     out_bias: torch.Tensor | None
     ffn_norm: torch.Tensor
     ffn: DenseWeights | MoeWeights
@@ -73,24 +75,30 @@ class ModelWeights:
     embed: torch.Tensor
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor
-    head: torch.Tensor
+    head: Matrix
     rope_divisors: torch.Tensor | None
 
 
-def load_weights(spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype) -> ModelWeights:
-    """All weights of the model; BadWeights before anything is read where shapes do not fit."""
+def load_weights(
+    spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype, *, packs: bool = False
+) -> ModelWeights:
+    """All weights of the model; BadWeights before anything is read where shapes do not fit. With `packs`, what a file
+    rounds in groups of 32 stays so where it is multiplied (see models.packed), experts excepted."""
     check_shapes(spec, names, source)
-    return _Filler(spec, names, source, dtype).model()
+    return _Filler(spec, names, source, dtype, packs).model()
 
 
 class _Filler:
     """Reads tensors whose shapes are known to fit."""
 
-    def __init__(self, spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spec: ModelSpec, names: TensorNames, source: TensorSource, dtype: torch.dtype, packs: bool
+    ) -> None:
         self.spec = spec
         self.names = names
         self.source = source
         self.dtype = dtype
+        self.packs = packs
 
     def model(self) -> ModelWeights:
         spec, names = self.spec, self.names
@@ -100,7 +108,7 @@ class _Filler:
             embed=embed,
             layers=tuple(self._layer(i) for i in range(len(spec.layers))),
             norm=self._norm(names.norm),
-            head=embed if spec.tied_embeddings else self._read(names.head),
+            head=self._tied(embed) if spec.tied_embeddings else self._read(names.head),
             rope_divisors=self._vector(names.rope_divisors) if brings_divisors else None,
         )
 
@@ -109,10 +117,10 @@ class _Filler:
         return LayerWeights(
             attn_norm=self._norm(names.attn_norm.format(i=i)),
             qkv=self._qkv(i, ".weight"),
-            qkv_bias=self._qkv(i, ".bias") if spec.qkv_bias else None,
+            qkv_bias=plain(self._qkv(i, ".bias")) if spec.qkv_bias else None,
             q_norm=self._head_norm(names.q_norm.format(i=i), spec.heads) if spec.qk_norm else None,
             k_norm=self._head_norm(names.k_norm.format(i=i), spec.kv_heads) if spec.qk_norm else None,
-            out=self._read(names.out.format(i=i) + ".weight"),
+            out=self._matrix([names.out.format(i=i) + ".weight"]),
             out_bias=self._read(names.out.format(i=i) + ".bias") if spec.out_bias else None,
             ffn_norm=self._norm(names.before_ffn(spec.post_norms).format(i=i)),
             ffn=self._moe(i, spec.moe) if spec.moe and spec.layers[i].sparse else self._dense(i),
@@ -121,17 +129,32 @@ class _Filler:
             latent=self._latent(i, spec.latent) if spec.latent else None,
         )
 
-    def _qkv(self, i: int, suffix: str) -> torch.Tensor:
+    def _qkv(self, i: int, suffix: str) -> Matrix:
         """The three projections as one; q and k rows brought to rotary pairs."""
         if self.spec.latent is not None:
             return self._inward(i, suffix, self.spec.latent)
-        names, narrow = (self.names.q, self.names.k, self.names.v), self.spec.kv_heads * self.spec.head_dim
-        if self.names.fused_qkv(self.source.names(), i):
-            whole = self._read(self.names.qkv.format(i=i) + suffix)
-            query, key, value = whole.split([self.spec.heads * self.spec.head_dim, narrow, narrow])
-        else:
-            query, key, value = (self._read(name.format(i=i) + suffix) for name in names)
-        return torch.cat([self._paired(query, self.spec.heads), self._paired(key, self.spec.kv_heads), value])
+        spec = self.spec
+        fused = self.names.fused_qkv(self.source.names(), i)
+        called = (self.names.qkv,) if fused else (self.names.q, self.names.k, self.names.v)
+        rows = torch.arange((spec.heads + 2 * spec.kv_heads) * spec.head_dim)
+        query, key, value = rows.split([heads * spec.head_dim for heads in (spec.heads, spec.kv_heads, spec.kv_heads)])
+        order = torch.cat([self._paired(query, spec.heads), self._paired(key, spec.kv_heads), value])
+        return self._matrix([name.format(i=i) + suffix for name in called], order)
+
+    def _matrix(self, names: Sequence[str], order: torch.Tensor | None = None) -> Matrix:
+        """Matrices, or biases, one below the other, their rows in `order`."""
+        groups = [self.source.groups(name) for name in names] if self.packs else []
+        found = [one for one in groups if one is not None]
+        if found and len(found) == len(names) and packable(found):
+            return packed(found, order)
+        read = [self._read(name) for name in names]
+        whole = read[0] if len(read) == 1 else torch.cat(read)
+        return whole if order is None else whole[order]
+
+    def _tied(self, embed: torch.Tensor) -> Matrix:
+        """What the embedding is multiplied as."""
+        found = self._matrix([self.names.embed]) if self.packs else embed
+        return found if isinstance(found, Packed) else embed
 
     def _latent(self, i: int, latent: Latent) -> LatentWeights:
         names, heads = latent_names(self.names), self.spec.heads
@@ -167,17 +190,17 @@ class _Filler:
         down, biased = self.names.down.format(i=i), self.spec.mlp_bias
         return DenseWeights(
             gate_up=self._gate_up(i, ".weight"),
-            down=self._read(down + ".weight"),
-            gate_up_bias=self._gate_up(i, ".bias") if biased else None,
+            down=self._matrix([down + ".weight"]),
+            gate_up_bias=plain(self._gate_up(i, ".bias")) if biased else None,
             down_bias=self._read(down + ".bias") if biased else None,
             gelu=self.spec.gelu,
         )
 
-    def _gate_up(self, i: int, suffix: str) -> torch.Tensor:
+    def _gate_up(self, i: int, suffix: str) -> Matrix:
         names = self.names
         apart = (names.gate, names.up)
         called = (names.gate_up,) if names.fused_gate_up(self.source.names(), i) else apart
-        return torch.cat([self._read(name.format(i=i) + suffix) for name in called])
+        return self._matrix([name.format(i=i) + suffix for name in called])
 
     def _moe(self, i: int, moe: Moe) -> MoeWeights:
         names = expert_names(self.names, self.source.names(), i)

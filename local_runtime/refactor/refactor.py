@@ -17,6 +17,7 @@ from torch.nn import functional
 from local_runtime.base import UnsupportedModel
 from local_runtime.kv.pages import PAGE
 from local_runtime.models.base import Segment
+from local_runtime.models.packed import plain
 from local_runtime.models.spec import ModelSpec
 from local_runtime.models.transformer import Transformer
 from local_runtime.models.weights import DenseWeights, LayerWeights
@@ -107,14 +108,14 @@ def refactor(
         mixture.attend(i)
         inside = _inside(ffn, dense.normed(layer))
         parts = _parts(ffn, inside, recipe)
-        dense.hidden += inside @ ffn.down.T
+        dense.hidden += inside @ plain(ffn.down).T
         read = mixture.normed(layer)
         asked = read if before is None or not recipe.early else before
         inside = _inside(ffn, read)
         members = parts.members(inside.shape[1])
         router = _router(asked, _strength(ffn, inside).square() @ members, recipe)
         inside = inside * _taken(asked @ router.T, members, parts, recipe.active)
-        down = refitted(ffn.down, inside, dense.hidden - mixture.hidden, recipe.hold)
+        down = refitted(plain(ffn.down), inside, dense.hidden - mixture.hidden, recipe.hold)
         mixture.hidden += inside @ down.T
         layers.append(_mixed(ffn, down, router, parts))
         before = read
@@ -141,14 +142,14 @@ def _dense(layer: LayerWeights) -> DenseWeights:
 
 def _inside(ffn: DenseWeights, x: torch.Tensor) -> torch.Tensor:
     """What each neuron gives: [tokens, neurons]."""
-    gate, up = (x @ ffn.gate_up.T).chunk(2, dim=1)
+    gate, up = (x @ plain(ffn.gate_up).T).chunk(2, dim=1)
     inside: torch.Tensor = functional.silu(gate) * up
     return inside
 
 
 def _strength(ffn: DenseWeights, inside: torch.Tensor) -> torch.Tensor:
     """How long the vector is that each neuron adds."""
-    found: torch.Tensor = inside.abs() * ffn.down.norm(dim=0)
+    found: torch.Tensor = inside.abs() * plain(ffn.down).norm(dim=0)
     return found
 
 
@@ -172,7 +173,7 @@ def _taken(scores: torch.Tensor, members: torch.Tensor, parts: Parts, active: in
 
 
 def _mixed(ffn: DenseWeights, down: torch.Tensor, router: torch.Tensor, parts: Parts) -> Mixed:
-    gate, up = ffn.gate_up.chunk(2)
+    gate, up = plain(ffn.gate_up).chunk(2)
 
     def cut(neurons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return gate[neurons], up[neurons], down[:, neurons]

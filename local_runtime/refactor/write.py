@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from local_runtime.models.hf_config import REFACTORED
+from local_runtime.models.packed import plain
 from local_runtime.models.spec import ModelSpec
 from local_runtime.models.transformer import Transformer
 from local_runtime.refactor.refactor import Mixed, Recipe
@@ -35,18 +36,18 @@ def _tensors(model: Transformer, layers: Sequence[Mixed]) -> dict[str, torch.Ten
     weights, spec = model.weights, model.spec
     tensors = {"model.embed_tokens.weight": weights.embed, "model.norm.weight": weights.norm}
     if not spec.tied_embeddings:
-        tensors["lm_head.weight"] = weights.head
+        tensors["lm_head.weight"] = plain(weights.head)
     wide, narrow = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     for i, (layer, mixed) in enumerate(zip(weights.layers, layers, strict=True)):
         at = f"model.layers.{i}."
-        query, key, value = layer.qkv.split([wide, narrow, narrow])
+        query, key, value = plain(layer.qkv).split([wide, narrow, narrow])
         tensors |= {
             at + "input_layernorm.weight": layer.attn_norm,
             at + "post_attention_layernorm.weight": layer.ffn_norm,
             at + "self_attn.q_proj.weight": _halves(query, spec.heads),
             at + "self_attn.k_proj.weight": _halves(key, spec.kv_heads),
             at + "self_attn.v_proj.weight": value,
-            at + "self_attn.o_proj.weight": layer.out,
+            at + "self_attn.o_proj.weight": plain(layer.out),
             at + "mlp.gate.weight": mixed.router,
         }
         named = {f"experts.{e}": expert for e, expert in enumerate(mixed.experts)}

@@ -58,7 +58,7 @@ class NativeModel:
             raise GenerationError(
                 f"no memory for the keys and values of {pages * abi.PAGE} tokens: lower max_batch or context_tokens"
             )
-        self._governor = Governor(1)
+        self.governor = Governor(1)
         self.experts = experts
         weakref.finalize(self, _close, self._library, self._context, weights, experts)
 
@@ -76,7 +76,7 @@ class NativeModel:
         """Up to so many, as long as they pay; GenerationError where the system has no more."""
         if self._library.fp_threads(self._context, max(1, threads)):
             raise GenerationError(f"the system gives no {threads} threads")
-        self._governor = Governor(threads)
+        self.governor = Governor(threads)
 
     def forward(self, segments: Sequence[Segment]) -> Logits:
         """See LanguageModel.forward; ValueError for a segment that does not fit its pages."""
@@ -100,7 +100,7 @@ class NativeModel:
             wanted += range(len(tokens) - segment.logits, len(tokens))
         ids, rows_wanted = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
         library, context = self._library, self._context
-        threads = self._governor.threads(len(tokens))
+        threads = self.governor.threads(len(tokens))
         library.fp_threads(context, threads)
         began = perf_counter()
         _check(library.fp_begin(context, listed, len(segments), ids.ctypes.data))
@@ -110,7 +110,7 @@ class NativeModel:
             self.experts.through(context, len(tokens), self.layers)
         if wanted:
             _check(library.fp_head(context, rows_wanted.ctypes.data, len(wanted), logits.ctypes.data))
-        self._governor.took(len(tokens), threads, perf_counter() - began)
+        self.governor.took(len(tokens), threads, perf_counter() - began)
         return len(wanted)
 
 

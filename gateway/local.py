@@ -53,6 +53,7 @@ class LocalModels:
             expert_dtype=settings.local_expert_dtype,
             layers=settings.local_layers or None,
             kv_policy=settings.local_kv_policy,
+            draft=settings.local_draft or None,
         )
         engine.start()
         return engine

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     )
     local_expert_dtype: Literal["bfloat16", "int8", "int4"] | None = None
     local_layers: str = Field(default="", description="layers of local models that are computed; empty: all")
+    local_draft: str = Field(default="", description="a smaller model that guesses for local models; empty: none")
     local_key: SecretStr | None = Field(
         default=None, description="what `fingerpost local serve` asks of its clients; empty: nothing"
     )

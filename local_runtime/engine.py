@@ -21,7 +21,7 @@ from local_runtime.base import (
     Sampling,
     TemplateFailed,
 )
-from local_runtime.bundled import bundled_path
+from local_runtime.bundled import located
 from local_runtime.decoding.grammar import Grammar, Grammars
 from local_runtime.scheduler import Scheduler, StepResult
 from local_runtime.sequence import Sequence, new_sequence
@@ -29,11 +29,10 @@ from local_runtime.stream import Channel, Generation, Outcome, deliver
 from local_runtime.text.conversation import Conversation
 
 if TYPE_CHECKING:
+    from local_runtime.decoding.draft_model import DraftModel
     from local_runtime.models.load import LoadedModel
 
 log = logging.getLogger(__name__)
-
-BUNDLED_PREFIX = "bundled:"
 
 
 def default_threads() -> int:
@@ -49,7 +48,9 @@ def default_threads() -> int:
 class Engine:
     """Generates text for many callers at once. `context_tokens` and `model_name` say what it serves."""
 
-    def __init__(self, loaded: LoadedModel, *, threads: int, max_batch: int, max_waiting: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, threads: int, max_batch: int, max_waiting: int, draft: DraftModel | None = None
+    ) -> None:
         self.model_name = loaded.name
         self.context_tokens = loaded.context_tokens
         self.fingerprint = loaded.fingerprint
@@ -57,7 +58,8 @@ class Engine:
         self._conversation = Conversation(loaded.template, loaded.tokenizer) if loaded.template else None
         self._threads = threads
         self._capacity = max_batch + max_waiting
-        self._scheduler = Scheduler(loaded.model, max_batch)
+        self._draft = draft
+        self._scheduler = Scheduler(loaded.model, max_batch, draft=draft)
         self._changed = threading.Condition()
         self._grammars: Grammars | None = None
         self._grammars_made = threading.Lock()
@@ -82,20 +84,22 @@ class Engine:
         expert_dtype: str | None = None,
         layers: str | None = None,
         kv_policy: str = "full",
+        draft: str | None = None,
     ) -> Self:
         """Read a model; blocks for seconds. `source` is "bundled:NAME", a .gguf path or a Hugging Face folder.
 
         For `dtype`, `activation_bits`, `expert_bytes`, `expert_dtype`, `layers`, `kv_policy` see LoadOptions; experts
-        lie in a folder of the model's name in `expert_folder`. `context_tokens` None: the model's own, at most 8192:
-        keys and values of `max_batch` sequences of that length are reserved (memory is used as sequences grow).
+        lie in a folder of the model's name in `expert_folder`; for `draft` see models.draft.draft_for. `context_tokens`
+        None: the model's own, at most 8192: keys and values of `max_batch` sequences of that length are reserved
+        (memory is used as sequences grow).
         Raises WeightsNotFound, UnsupportedModel, BadWeights, BudgetTooSmall, StoreFull.
         """
+        from local_runtime.models.draft import draft_for
         from local_runtime.models.load import LoadOptions, load_model  # brings gguf, and torch where it computes
 
         if max_batch < 1 or max_waiting < 0 or (threads is not None and threads < 1):
             raise ValueError("max_batch and threads must be at least 1, max_waiting at least 0")
-        bundled = source.startswith(BUNDLED_PREFIX)
-        path = bundled_path(source.removeprefix(BUNDLED_PREFIX)) if bundled else Path(source)
+        path = located(source)
         folder = expert_folder / path.resolve().name if expert_folder else None
         options = LoadOptions(
             dtype=dtype,
@@ -109,7 +113,9 @@ class Engine:
             kv_policy=kv_policy,
         )
         loaded = load_model(path, options)
-        return cls(loaded, threads=threads or default_threads(), max_batch=max_batch, max_waiting=max_waiting)
+        guesses = draft_for(loaded, draft, options) if draft else None
+        threads = threads or default_threads()
+        return cls(loaded, threads=threads, max_batch=max_batch, max_waiting=max_waiting, draft=guesses)
 
     def start(self) -> None:
         """Start the worker thread; EngineStopped after close."""
@@ -224,6 +230,8 @@ class Engine:
 
     def _work(self) -> None:
         self._loaded.model.use_threads(self._threads)
+        if self._draft is not None:
+            self._draft.use_threads(self._threads)
         while self._take_arrivals():
             try:
                 results = self._scheduler.step()

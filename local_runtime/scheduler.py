@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from local_runtime.base import Delta, GenerationError
+from local_runtime.decoding.draft_model import DraftModel
 from local_runtime.decoding.drafts import Draft
 from local_runtime.decoding.filters import BadLogits
+from local_runtime.decoding.guessing import Guesses
 from local_runtime.decoding.pace import Adaptive, Pace
 from local_runtime.fairness import FairQueue
 from local_runtime.kv.pages import PAGE, Held, PagePool
@@ -41,17 +43,24 @@ class Scheduler:
     `PREFILL_TOKENS_A_STEP` tokens a step, so that a long prompt delays others by one chunk only. What the beginning of
     a prompt shares with earlier ones of its circle is not computed again. When pages run out, the last of the least
     urgent gives its own back and waits to be computed anew. Where the model is invariant, what a sequence seems to
-    repeat is guessed, and as many guesses are checked in a step as `pace` says.
+    repeat, or `draft` writes, is guessed, and as many guesses are checked in a step as `pace` says.
     """
 
-    def __init__(self, model: LanguageModel, most: int, pace: Pace | None = None, kept_pages: int = KEPT_PAGES) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        most: int,
+        pace: Pace | None = None,
+        kept_pages: int = KEPT_PAGES,
+        draft: DraftModel | None = None,
+    ) -> None:
         self._model = model
         self._most = most
         self.pages = PagePool(model.page_count, kept_pages)
         # Where company changes the rounding, chunks keep their borders.
         self._step = PAGE if model.invariant else PREFILL_CHUNK
-        self._most_guesses = MOST_GUESSES if model.invariant else 0
         self._pace = pace or Adaptive()
+        self._guesses = Guesses(self._pace, MOST_GUESSES if model.invariant else 0, draft)
         self.guessed = 0
         self.guessed_right = 0
         self.waiting = FairQueue()
@@ -156,6 +165,7 @@ class Scheduler:
         self.waiting.left(sequence)
 
     def _give_back(self, sequence: Sequence) -> None:
+        self._guesses.leave(sequence)
         if sequence.held is not None:
             self.pages.close(sequence.held)
         sequence.held, sequence.computed = None, 0
@@ -173,11 +183,11 @@ class Scheduler:
         batch: list[tuple[Sequence, Segment, Draft | None]] = []
         budget = PREFILL_TOKENS_A_STEP
         calm = not any(sequence.prefilling for sequence in self.running)
-        rows = len(self.running)
+        drafts = self._guesses.drafts(self.running) if calm else {}
         for sequence in list(self.running):
             if sequence.held is None or (sequence.prefilling and budget < PREFILL_CHUNK):
                 continue
-            draft = self._draft(sequence, rows) if calm else None
+            draft = drafts.get(sequence)
             guesses = draft.tokens if draft else ()
             tokens = [*sequence.next_tokens(PREFILL_CHUNK), *guesses]
             end = sequence.computed + len(tokens)
@@ -185,7 +195,6 @@ class Scheduler:
             if held is None:
                 break
             wanted = len(guesses) + 1 if end - len(guesses) == sequence.length else 0
-            rows += len(guesses)
             budget -= len(tokens) if sequence.prefilling else 0
             batch.append((sequence, Segment(held.table, sequence.computed, tokens, wanted), draft))
         return batch
@@ -202,15 +211,6 @@ class Scheduler:
             self._pace.took(rows, seconds)
         self.waits.step(read, rows, seconds)
 
-    def _draft(self, sequence: Sequence, rows: int) -> Draft | None:
-        """Guesses that are worth a step with more than its `rows` rows."""
-        most = min(self._most_guesses, sequence.room)
-        draft = sequence.lookup.draft(most) if most > 0 else None
-        if draft is None:
-            return None
-        count = self._pace.count(draft.odds, rows, most)
-        return Draft(draft.tokens[:count], draft.odds, draft.kind) if count else None
-
     def _advance(
         self, sequence: Sequence, segment: Segment, draft: Draft | None, rows: npt.NDArray[np.float32]
     ) -> StepResult | None:
@@ -225,7 +225,7 @@ class Scheduler:
         self.waiting.charge(sequence, 0, picked)
         if draft:
             right = picked - 1 if picked <= len(guesses) else len(guesses)
-            sequence.lookup.outcomes.add(draft.kind, right, len(guesses))
+            self._guesses.learn(sequence, draft, right)
             self.guessed += len(guesses)
             self.guessed_right += right
         self._publish(sequence)

@@ -33,25 +33,28 @@ class Odds:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Guessed tokens, and how likely they are right; `kind` is for `Outcomes`."""
+    """Guessed tokens, and how likely they are right; `kind` is for `Outcomes`, None: a draft model has written them."""
 
     tokens: Sequence[int]
     odds: Odds
-    kind: int
+    kind: int | None
 
 
-class _Share:
+class Share:
     """How often something came true, by recent outcomes."""
 
     def __init__(self, first: float) -> None:
+        """`first`: what it is taken for before there are outcomes."""
         self._right = first * _FIRST_WEIGHT
         self._wrong = (1 - first) * _FIRST_WEIGHT
 
     @property
     def value(self) -> float:
+        """Between 0 and 1."""
         return self._right / (self._right + self._wrong)
 
     def add(self, right: int, wrong: int) -> None:
+        """So often it came true, and so often not."""
         self._right = self._right * _KEPT + right
         self._wrong = self._wrong * _KEPT + wrong
 
@@ -60,8 +63,8 @@ class Outcomes:
     """How often guesses came true, by how long a repetition they continue."""
 
     def __init__(self) -> None:
-        self._first = [_Share(chance) for chance in _FIRST_ODDS]
-        self._further = [_Share(chance) for chance in _FURTHER_ODDS]
+        self._first = [Share(chance) for chance in _FIRST_ODDS]
+        self._further = [Share(chance) for chance in _FURTHER_ODDS]
 
     def odds(self, kind: int) -> Odds:
         """Of the next guess."""

@@ -6,6 +6,7 @@ place of a trained head.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from local_runtime.decoding.drafts import Odds
@@ -13,8 +14,61 @@ from local_runtime.decoding.drafts import Odds
 # What the first estimate counts for beside measurements, and how fast those are forgotten.
 _KEPT: Final = 0.98
 _FIRST_SHARE_A_ROW: Final = 0.25
+# What a step of a draft model is taken for, as a share of the main one's, until it has been measured so often.
+_FIRST_DRAFT: Final = 0.1
+_MEASURED: Final = 8
 # A guess has to promise this much more than it costs: estimates are noisy.
 _MARGIN: Final = 1.03
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """In steps of one row: a row more, a step of the draft model, and what a row more costs that."""
+
+    row: float = 0.0
+    draft: float = 0.0
+    draft_row: float = 0.0
+
+    def draft_step(self, sequences: int) -> float:
+        """A guess for each of so many sequences."""
+        return self.draft + self.draft_row * (sequences - 1)
+
+    def guess(self, sequences: int) -> float:
+        """To write a guess beside those of other sequences, so many in all, and to check it."""
+        return self.row + self.draft_step(sequences) / sequences
+
+
+class StepPlan:
+    """A step as it is put together: how many tokens it promises, and how long it will take."""
+
+    def __init__(self, rows: int, costs: Costs) -> None:
+        self.costs = costs
+        self._tokens = float(rows)
+        self._time = 1 + costs.row * (rows - 1)
+
+    @property
+    def rate(self) -> float:
+        """Tokens in the time of a step of one row."""
+        return self._tokens / self._time
+
+    def pays(self, chance: float, cost: float) -> bool:
+        """Whether a token of such a chance makes the rate higher, by more than estimates are off."""
+        return chance > cost * self.rate * _MARGIN
+
+    def add(self, chance: float, cost: float) -> None:
+        """Take in what promises so much of a token."""
+        self._tokens += chance
+        self._time += cost
+
+    def gain(self, odds: Odds, cost: float, most: int) -> float:
+        """What up to `most` guesses promise beyond what their time is worth, in tokens."""
+        total, chance = 0.0, odds.first
+        for _ in range(most):
+            if not self.pays(chance, cost):
+                break
+            total += chance - cost * self.rate
+            chance *= odds.further
+        return total
 
 
 class Pace(Protocol):
@@ -25,6 +79,12 @@ class Pace(Protocol):
 
     def took(self, rows: int, seconds: float) -> None:
         """A step that computed no prompt took so long."""
+
+    def drafted(self, rows: int, seconds: float) -> None:
+        """A step of the draft model that computed no prompt took so long."""
+
+    def costs(self) -> Costs:
+        """What guesses cost that a draft model writes."""
 
 
 class Fixed:
@@ -40,12 +100,20 @@ class Fixed:
     def took(self, rows: int, seconds: float) -> None:
         """See Pace."""
 
+    def drafted(self, rows: int, seconds: float) -> None:
+        """See Pace."""
+
+    def costs(self) -> Costs:
+        """Nothing: all are written and checked."""
+        return Costs()
+
 
 class Adaptive:
     """The number with the most tokens a second, by what steps have taken."""
 
     def __init__(self) -> None:
         self._cost = StepCost()
+        self._draft = StepCost()
 
     def count(self, odds: Odds, rows: int, most: int) -> int:
         """See Pace."""
@@ -55,6 +123,17 @@ class Adaptive:
         """See Pace."""
         self._cost.add(rows, seconds)
 
+    def drafted(self, rows: int, seconds: float) -> None:
+        """See Pace."""
+        self._draft.add(rows, seconds)
+
+    def costs(self) -> Costs:
+        """See Pace; what was not measured yet is taken for cheap, so that it is tried."""
+        row, alone = self._cost.share_a_row(), self._cost.alone_s()
+        known = alone > 0 and self._draft.steps > _MEASURED
+        draft = self._draft.alone_s() / alone if known else _FIRST_DRAFT
+        return Costs(row, draft, draft * self._draft.share_a_row())
+
 
 class StepCost:
     """Seconds of a step as a straight line of its rows, fitted to what was measured, the latest counting most."""
@@ -62,11 +141,18 @@ class StepCost:
     def __init__(self) -> None:
         # Sums of 1, rows, rows squared, seconds, seconds x rows.
         self._sums = [0.0, 0.0, 0.0, 0.0, 0.0]
+        self.steps = 0
 
     def add(self, rows: int, seconds: float) -> None:
         """One step that computed no prompt."""
         new = (1.0, rows, rows * rows, seconds, seconds * rows)
         self._sums = [old * _KEPT + one for old, one in zip(self._sums, new, strict=True)]
+        self.steps += 1
+
+    def alone_s(self) -> float:
+        """Seconds of a step with one row; 0 before the first."""
+        count, rows, _, seconds, _ = self._sums
+        return seconds / (count + self.share_a_row() * (rows - count)) if count else 0.0
 
     def share_a_row(self) -> float:
         """What a row more costs, as a share of a step with one row; between .02 and 1."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from local_runtime.base import GenerationError
+from local_runtime.base import GenerationError, UnsupportedModel
 from local_runtime.kernels import abi
 from local_runtime.kernels.governor import Governor
 from local_runtime.kernels.library import Kernels
@@ -60,7 +60,15 @@ class NativeModel:
             )
         self.governor = Governor(1)
         self.experts = experts
+        self._kernels, self._fine = kernels, fine
         weakref.finalize(self, _close, self._library, self._context, weights, experts)
+
+    def twin(self, pages: int) -> NativeModel:
+        """Another model of the same weights in memory, with pages of its own; UnsupportedModel where experts are read
+        as they are wanted."""
+        if self.experts is not None:
+            raise UnsupportedModel("a model whose experts are read as they are wanted can't be had twice")
+        return NativeModel(self._kernels, self.spec, self._weights, pages, fine=self._fine)
 
     @property
     def layers(self) -> Sequence[int]:
@@ -136,11 +144,11 @@ def _check(code: int) -> None:
         raise ValueError("a token or a page beyond the model's")
 
 
-def _close(library: Any, context: int, weights: NativeWeights, experts: Offload | None) -> None:
+def _close(library: Any, context: int, _weights: NativeWeights, experts: Offload | None) -> None:
+    """The weights' memory goes with the last model that has them."""
     library.fp_close(context)
     if experts is not None:
         experts.pool.close()
-    weights.arena.close()
 
 
 def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:

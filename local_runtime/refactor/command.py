@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from local_runtime.base import UnsupportedModel
-from local_runtime.bundled import bundled_path
-from local_runtime.engine import BUNDLED_PREFIX
+from local_runtime.bundled import located
 from local_runtime.kv.pages import PAGE
 from local_runtime.models.base import LanguageModel, Segment
 from local_runtime.models.load import LoadOptions, load_model
@@ -46,7 +45,7 @@ def refactored(
     told: Callable[[int, float], None],
 ) -> Made:
     """Write a mixture to `out`; `recipe_for` gets the number of neurons of a layer. See `Recipe.check` for errors."""
-    path = bundled_path(source.removeprefix(BUNDLED_PREFIX)) if source.startswith(BUNDLED_PREFIX) else Path(source)
+    path = located(source)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty")
     loaded = load_model(path, LoadOptions(dtype="float32", slots=pages_for(WINDOW) * PAGE // WINDOW))

@@ -44,6 +44,10 @@ class Tokenizer:
         """The whole tokenizer as Hugging Face's tokenizer.json."""
         return self._backend.to_str()
 
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token, control tokens too."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids; special tokens written out in the text are recognised, as Hugging Face does.
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "gateway/ledger/writer.py LedgerWriter._rows": "one unfit record is counted and put aside, the others are stored",
     "local_runtime/embedders/minilm/exported.py opened": "ONNX Runtime's errors share no root; a new export answers",
     "local_runtime/embedders/model_thread.py _attempt": "recorded as the text's outcome; else callers would hang",
+    "local_runtime/decoding/guessing.py Guesses._written": "logged; answers need no guesses, they go on without",
     "local_runtime/engine.py Engine._work": "logged; the sequences in hand end with EngineFailed, the engine lives",
     "gateway/ledger/inserts.py Inserter._insert": "drivers raise anything; sorted into database away or row refused",
 }

@@ -58,7 +58,7 @@ class Judge:
         picked = [ids[i] for i in order[: 2 * count]]
         self.calibration, self.judged = picked[:count], picked[count:]
         self._pages = array("i", range(WINDOW // PAGE + 8))
-        self._questions = list(_questions(loaded.tokenizer.encode))
+        self._questions = list(questions(loaded.tokenizer.encode))
 
     def perplexity(self, layers: Layers, ids: Sequence[Sequence[int]], first: int = 0) -> float:
         """Of the tokens behind the first `first` of each window."""
@@ -98,7 +98,7 @@ class Judge:
         return loss(logits, ids[first + 1 :])
 
 
-def _questions(encode: Callable[[str], list[int]]) -> Any:
+def questions(encode: Callable[[str], list[int]]) -> Any:
     """Prompts with the right answer and three others, as tokens."""
     random = np.random.default_rng(1)
     for listed, form in ((CAPITALS, "The capital of {} is"), (OPPOSITES, "The opposite of {} is")):

@@ -40,6 +40,7 @@ from local_runtime.kv.pages import PAGE
 from local_runtime.models.adaptive import AdaptiveDepth
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.load import LoadOptions, load_model
+from local_runtime.models.packed import plain
 from local_runtime.models.transformer import Transformer
 from local_runtime.refactor.refactor import pages_for, windows_of
 
@@ -75,7 +76,7 @@ class Judge:
         self._asked = asked
         self._pages = array("i", range(WINDOW // PAGE))
         reading = reading_of(model)
-        self._head = model.weights.head.numel() / reading.layer
+        self._head = plain(model.weights.head).numel() / reading.layer
 
     def of(self, make: Make) -> Judged:
         """Everything about one policy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -25,6 +25,10 @@ PREFILL_TOKENS_A_STEP = 128
 MOST_GUESSES = 7
 # Pages that are kept for what may come again, unless their number is given: 4,096 positions.
 KEPT_PAGES = 256
+
+
+Part = tuple[Sequence, Segment, Draft | None]
+Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,14 @@ class Scheduler:
         if not batch:
             return []
         began = perf_counter()
-        logits = self._model.forward([segment for _, segment, _ in batch])
-        self._note(batch, perf_counter() - began)
-        results, at = [], 0
-        for sequence, segment, draft in batch:
-            rows = logits[at : at + segment.logits]
-            at += segment.logits
-            if segment.logits:
+        found = self._computed(batch)
+        self._note([one for one, _ in found], perf_counter() - began)
+        results: list[StepResult | None] = []
+        for (sequence, segment, draft), rows in found:
+            if isinstance(rows, GenerationError):
+                self._leave(sequence)
+                results.append(StepResult(sequence, rows))
+            elif segment.logits:
                 results.append(self._advance(sequence, segment, draft, rows))
             else:
                 sequence.computed += len(segment.tokens)
@@ -178,9 +183,9 @@ class Scheduler:
                 return None
         return held
 
-    def _batch(self) -> list[tuple[Sequence, Segment, Draft | None]]:
+    def _batch(self) -> list[Part]:
         """One segment for every decoding sequence, and prompt chunks, oldest first, within the step's budget."""
-        batch: list[tuple[Sequence, Segment, Draft | None]] = []
+        batch: list[Part] = []
         budget = PREFILL_TOKENS_A_STEP
         calm = not any(sequence.prefilling for sequence in self.running)
         drafts = self._guesses.drafts(self.running) if calm else {}
@@ -199,7 +204,20 @@ class Scheduler:
             batch.append((sequence, Segment(held.table, sequence.computed, tokens, wanted), draft))
         return batch
 
-    def _note(self, batch: list[tuple[Sequence, Segment, Draft | None]], seconds: float) -> None:
+    def _computed(self, batch: list[Part]) -> list[tuple[Part, Rows | GenerationError]]:
+        """Each part with its logits. What can't be computed together (an expert's file is lost) is computed part by
+        part without guesses, so that no sequence fails for another, or for a token that it will not say."""
+        try:
+            logits = self._model.forward([segment for _, segment, _ in batch])
+        except GenerationError as error:
+            alone = [_unguessed(part) for part in batch]
+            if alone == batch and len(batch) == 1:
+                return [(batch[0], error)]
+            return [found for part in alone for found in self._computed([part])]
+        ends = np.cumsum([segment.logits for _, segment, _ in batch])
+        return list(zip(batch, np.split(logits, ends[:-1]), strict=True))
+
+    def _note(self, batch: list[Part], seconds: float) -> None:
         """What a step has taken, and for whom."""
         self.steps += 1
         read, rows = 0, sum(len(segment.tokens) for _, segment, _ in batch)
@@ -211,9 +229,7 @@ class Scheduler:
             self._pace.took(rows, seconds)
         self.waits.step(read, rows, seconds)
 
-    def _advance(
-        self, sequence: Sequence, segment: Segment, draft: Draft | None, rows: npt.NDArray[np.float32]
-    ) -> StepResult | None:
+    def _advance(self, sequence: Sequence, segment: Segment, draft: Draft | None, rows: Rows) -> StepResult | None:
         guesses = draft.tokens if draft else ()
         try:
             delta, picked = sequence.take(rows, guesses)
@@ -239,3 +255,11 @@ class Scheduler:
             return
         if sequence.held is not None and sequence.computed - sequence.held.found >= PAGE:
             self.pages.publish(sequence.held, sequence.tokens(0, sequence.computed), sequence.computed)
+
+
+def _unguessed(part: Part) -> Part:
+    sequence, segment, draft = part
+    if draft is None:
+        return part
+    own = segment.tokens[: len(segment.tokens) - len(draft.tokens)]
+    return sequence, replace(segment, tokens=own, logits=1), None

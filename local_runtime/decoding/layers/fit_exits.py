@@ -17,6 +17,7 @@ from local_runtime.decoding.layers.speculative_exit import (
     features,
 )
 from local_runtime.models.feed_forward import feed_forward
+from local_runtime.models.packed import plain
 from local_runtime.models.transformer import Transformer
 from local_runtime.refactor.refactor import Windows
 
@@ -60,7 +61,7 @@ class Fitted:
 def reading_of(model: Transformer) -> Reading:
     """The model's last norm and product."""
     spec, layer = model.spec, model.weights.layers[0]
-    attention = layer.qkv.numel() + layer.out.numel()
+    attention = plain(layer.qkv).numel() + plain(layer.out).numel()
     return Reading(model.weights, spec.norm_eps, attention + 3 * spec.hidden * spec.intermediate)
 
 
@@ -123,7 +124,7 @@ def _drafter(
     solution = _least_squares(torch.cat([before, embedded], dim=1)[:cut], last[:cut], recipe.ridge)
     counts = torch.bincount(ids.flatten()[:cut], minlength=model.vocab_size)
     frequent = counts.argsort(descending=True, stable=True)[: recipe.frequent]
-    drafter = Drafter(solution, frequent, model.weights.head[frequent].float())
+    drafter = Drafter(solution, frequent, plain(model.weights.head)[frequent].float())
     pairs = zip(before.split(_ROWS), embedded.split(_ROWS), strict=True)
     return drafter, torch.cat([drafter.candidates(reading_of(model), *pair) for pair in pairs])
 
@@ -138,13 +139,13 @@ def _least_squares(inward: torch.Tensor, goal: torch.Tensor, ridge: float) -> to
 
 
 def _likeliest(reading: Reading, hidden: torch.Tensor) -> torch.Tensor:
-    head = reading.weights.head
+    head = plain(reading.weights.head)
     return torch.cat([reading.logits(rows, head).argmax(dim=-1) for rows in hidden.split(_ROWS)])
 
 
 def _of_candidates(reading: Reading, hidden: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
     """Logits [rows, CANDIDATES] of candidates [rows, CANDIDATES]."""
-    norm, head = reading.weights.norm, reading.weights.head
+    norm, head = reading.weights.norm, plain(reading.weights.head)
     normed = functional.rms_norm(hidden, norm.shape, norm, reading.eps).float()
     return (head[candidates].float() @ normed.unsqueeze(-1)).squeeze(-1)
 

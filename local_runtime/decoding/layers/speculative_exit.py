@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from local_runtime.decoding.layers.base import Act, LayerPolicy
+from local_runtime.models.packed import plain
 from local_runtime.models.weights import ModelWeights
 
 CANDIDATES = 4
@@ -100,14 +101,14 @@ class SpeculativeExit(LayerPolicy):
         mapped = at.mapped(hidden.unsqueeze(0))
         self._spend(at.solution.numel() + CANDIDATES * len(hidden))
         told, self._local = features(
-            self._reading.logits(mapped, self._reading.weights.head[self._candidates]), self._local
+            self._reading.logits(mapped, plain(self._reading.weights.head)[self._candidates]), self._local
         )
         if float(at.sure(told)) < at.least:
             return Act.COMPUTE
-        token = self._reading.logits(mapped, self._reading.weights.head).argmax()
+        token = self._reading.logits(mapped, plain(self._reading.weights.head)).argmax()
         if bool((self._candidates == token).any()):
             return Act.LEAVE
-        self._spend(self._reading.weights.head.numel())
+        self._spend(plain(self._reading.weights.head).numel())
         return Act.COMPUTE
 
     def read(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:

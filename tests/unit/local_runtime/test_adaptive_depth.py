@@ -18,6 +18,7 @@ from local_runtime.decoding.layers.least_change import LeastChange
 from local_runtime.decoding.layers.speculative_exit import CANDIDATES, Exit, SpeculativeExit, features
 from local_runtime.models.adaptive import AdaptiveDepth
 from local_runtime.models.base import LanguageModel
+from local_runtime.models.packed import plain
 from local_runtime.models.transformer import Transformer
 from local_runtime.scheduler import Scheduler
 from local_runtime.sequence import new_sequence
@@ -194,7 +195,7 @@ def test_states_are_those_before_each_layer(whole: Transformer) -> None:
     ids = torch.tensor([IDS[:30]])
     found = states(whole, ids, (0, 2))
 
-    logits = reading_of(whole).logits(found[LAYERS], whole.weights.head)
+    logits = reading_of(whole).logits(found[LAYERS], plain(whole.weights.head))
     want = whole.forward([segment(0, 0, IDS[:30], 30)])
 
     assert torch.equal(found[0], whole.weights.embed[ids[0]].float())

@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runtime.base import BadWeights
+from local_runtime.base import BadWeights, GenerationError, Sampling
 from local_runtime.experts.errors import BudgetTooSmall, ExpertLost
 from local_runtime.experts.store import INDEX, path_of
+from local_runtime.experts.trace import Recorder
 from local_runtime.kernels.library import kernels
 from local_runtime.models.base import Logits
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.native import NativeModel
+from local_runtime.scheduler import Scheduler
+from local_runtime.sequence import new_sequence
+from local_runtime.text.tokenizer import Tokenizer
 from tests.unit.local_runtime.test_native import off, representable, tokens, whole
-from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer, segment
+from tests.unit.local_runtime.tiny import byte_tokenizer, save_tiny, save_tokenizer, segment
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no native kernels: not built, or no AVX2")
 SPARSE = ["mixtral wide", "qwen3_moe wide", "qwen2_moe wide"]
@@ -172,3 +176,47 @@ def test_a_dense_model_takes_no_notice(tmp_path: Path) -> None:
     model = load_model(tmp_path, LoadOptions(expert_bytes=1, expert_folder=tmp_path / "x")).model
 
     assert isinstance(model, NativeModel) and model.experts is None
+
+
+def said(model: NativeModel, prompts: list[list[int]]) -> list[list[int] | GenerationError]:
+    """What a scheduler says after each of the prompts, all at once: tokens, or the error that ended it."""
+    scheduler = Scheduler(model, most=len(prompts))
+    tokenizer = Tokenizer(byte_tokenizer(), {}, [])
+    parts = [new_sequence(prompt, Sampling(temperature=0, max_tokens=4), tokenizer, 300) for prompt in prompts]
+    for part in parts:
+        scheduler.add(part)
+    ended: dict[int, GenerationError] = {}
+    while not scheduler.idle:
+        for result in scheduler.step():
+            if isinstance(result.outcome, GenerationError):
+                ended[id(result.sequence)] = result.outcome
+    return [ended.get(id(part), part.history.generated) for part in parts]
+
+
+def routes_of(folder: Path, prompt: list[int]) -> tuple[list[int] | GenerationError, set[tuple[int, int]]]:
+    """What is said after a prompt, and which experts that takes."""
+    model = loaded(folder, experts=3)
+    assert model.experts is not None
+    model.experts.recorder = recorder = Recorder([0, 1, 2])
+    found = said(model, [prompt])[0]
+    routes = recorder.routes()
+    return found, {(layer, int(expert)) for layer in range(3) for expert in np.unique(routes[:, layer])}
+
+
+def test_a_lost_expert_ends_only_what_needs_it(tmp_path: Path) -> None:
+    save_tiny("mixtral wide", tmp_path)
+    save_tokenizer(tmp_path)
+    prompts = [[7 * i + 1] for i in range(12)]
+    alone = [routes_of(tmp_path, prompt) for prompt in prompts]
+    lost = next(key for key in sorted(alone[0][1]) if any(key not in taken for _, taken in alone))
+    model = loaded(tmp_path, experts=3)
+    path_of(tmp_path / "experts-int8", lost).unlink()
+
+    together = said(model, prompts)
+
+    for found, (want, taken) in zip(together, alone, strict=True):
+        if lost in taken:
+            assert isinstance(found, ExpertLost) and f"layer-{lost[0]:03d}" in str(found)
+        else:
+            assert found == want
+    assert {lost in taken for _, taken in alone} == {True, False}

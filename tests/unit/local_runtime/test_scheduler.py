@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_runtime.base import Delta, Sampling
+from local_runtime.base import Delta, GenerationError, Sampling
+from local_runtime.decoding.base import History
+from local_runtime.decoding.drafts import PromptLookup
 from local_runtime.decoding.filters import BadLogits
 from local_runtime.decoding.pace import Fixed, Pace
 from local_runtime.models.base import Logits, Segment
@@ -140,6 +142,42 @@ def test_a_row_of_nan_ends_its_own_sequence_only() -> None:
     assert isinstance(outcomes[bad], BadLogits)
     assert isinstance(outcomes[good], Delta)
     assert scheduler.running == [good]
+
+
+class Losing(ScriptedModel):
+    """Can't compute an x, whoever else is in the step."""
+
+    def forward(self, segments: Sequence[Segment]) -> Logits:
+        logits = super().forward(segments)
+        if any(ord("x") in segment.tokens for segment in segments):
+            raise GenerationError("x is lost")
+        return logits
+
+
+def test_a_token_that_can_not_be_computed_ends_its_own_sequence_only() -> None:
+    scheduler = Scheduler(Losing(lambda seen: ord("y") if seen[0] == ord("y") else ord("x")), most=3)
+    bad, good = sequence(), new_sequence([ord("y")], Sampling(temperature=0, max_tokens=3), TOKENIZER, 50)
+    scheduler.add(bad)
+    scheduler.add(good)
+
+    first, second = scheduler.step(), {result.sequence: result.outcome for result in scheduler.step()}
+
+    assert [result.outcome.text for result in first if isinstance(result.outcome, Delta)] == ["x", "y"]
+    assert isinstance(second[bad], GenerationError) and isinstance(second[good], Delta)
+    assert scheduler.running == [good]
+
+
+def test_a_guess_that_can_not_be_computed_harms_nobody() -> None:
+    script = [*b"abcabcabd"]
+    model = Losing(lambda seen: script[len(seen)] if len(seen) < len(script) else 257, invariant=True)
+    scheduler = Scheduler(model, most=1, pace=Fixed(4))
+    one = new_sequence([*b"abcab"], Sampling(temperature=0, max_tokens=4), TOKENIZER, 60)
+    one.lookup = PromptLookup(History([*b"abxab"], one.history.generated))
+    scheduler.add(one)
+
+    deltas = run_all(scheduler)[one]
+
+    assert "".join(delta.text for delta in deltas) == "cabd"
 
 
 def answers_of(pace: Pace, scripts: list[list[int]], max_tokens: int) -> tuple[list[list[Delta]], Scheduler]:

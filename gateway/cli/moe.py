@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -95,8 +95,12 @@ def analyse(
         }
     )
     print_table(("tokens", "SRP", f"SCH of {2 * found.active} a layer"), _rounded(found.segments))
-    columns = ("memory", "MiB", "LRU", "LFU", "next use", "Belady", "ms/token", "tokens/s", "waits for")
-    print_table(columns, _rounded([(f"{share:.0%}", *row) for share, row in zip(SHARES, found.budgets, strict=True)]))
+    columns = ("memory", "MiB", "LRU", "LFU", "own rule", "Belady", "ms/token", "tokens/s", "waits for", "")
+    rows = [
+        (f"{share:.0%}", *astuple(one)[:-1], "tried" if one.tried else "planned")
+        for share, one in zip(SHARES, found.budgets, strict=True)
+    ]
+    print_table(columns, _rounded(rows))
 
 
 def _rounded(rows: Sequence[Sequence[object]]) -> list[list[str]]:

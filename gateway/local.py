@@ -54,6 +54,7 @@ class LocalModels:
             layers=settings.local_layers or None,
             kv_policy=settings.local_kv_policy,
             draft=settings.local_draft or None,
+            expert_top_p=settings.local_expert_top_p,
         )
         engine.start()
         return engine

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         default=None, ge=1, description="memory of a worker for a mixture's experts; the others are read when wanted"
     )
     local_expert_dtype: Literal["bfloat16", "int8", "int4"] | None = None
+    local_expert_top_p: float | None = Field(
+        default=None, gt=0, le=1, description="experts of a token that are as likely as this together; empty: all"
+    )
     local_layers: str = Field(default="", description="layers of local models that are computed; empty: all")
     local_draft: str = Field(default="", description="a smaller model that guesses for local models; empty: none")
     local_key: SecretStr | None = Field(

@@ -85,6 +85,7 @@ class Engine:
         layers: str | None = None,
         kv_policy: str = "full",
         draft: str | None = None,
+        expert_top_p: float | None = None,
     ) -> Self:
         """Read a model; blocks for seconds. `source` is "bundled:NAME", a .gguf path or a Hugging Face folder.
 
@@ -111,6 +112,7 @@ class Engine:
             expert_dtype=expert_dtype,
             layers=layers,
             kv_policy=kv_policy,
+            expert_top_p=expert_top_p,
         )
         loaded = load_model(path, options)
         guesses = draft_for(loaded, draft, options) if draft else None

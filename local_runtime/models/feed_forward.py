@@ -31,7 +31,7 @@ def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Ten
     """
     weights, chosen = routes(ffn.moe, functional.linear(asked, ffn.router).float())
     mixed = torch.zeros(x.shape, dtype=torch.float32)
-    for expert in torch.bincount(chosen.flatten()).nonzero().flatten().tolist():
+    for expert in torch.bincount(chosen[chosen >= 0]).nonzero().flatten().tolist():
         rows, rank = torch.where(chosen == expert)
         out = functional.linear(_gated(functional.linear(x[rows], ffn.gate_up[expert])), ffn.down[expert])
         mixed.index_add_(0, rows, out.float() * weights[rows, rank].unsqueeze(1))
@@ -44,11 +44,14 @@ def _experts(ffn: MoeWeights, x: torch.Tensor, asked: torch.Tensor) -> torch.Ten
 
 
 def routes(moe: Moe, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and numbers of the chosen experts [rows, active] from what the router says [rows, experts]."""
+    """Weights and numbers of the chosen experts [rows, active] from what the router says [rows, experts]; -1 where a
+    row is content with fewer."""
     likely = scores.softmax(dim=-1)
     weights, chosen = (_in_best_groups(moe, likely) if moe.groups > 1 else likely).topk(moe.active, dim=-1)
+    spared = weights.cumsum(dim=-1) - weights >= moe.top_p
+    weights, chosen = weights.masked_fill(spared, 0.0), chosen.masked_fill(spared, -1)
     if moe.even:
-        weights = torch.ones_like(weights)
+        weights = torch.ones_like(weights).masked_fill(spared, 0.0)
     elif moe.normalise:
         weights = weights / weights.sum(dim=-1, keepdim=True)
     return weights * moe.scale, chosen

@@ -55,6 +55,7 @@ class LoadOptions:
 
     `layers`: those to be computed (`decoding.depth.parsed`; None: all). With fewer the answers are other ones.
     `kv_policy`: what of keys and values is kept, see kv.policies.named; all but full are computed by torch.
+    `expert_top_p`: a token of a mixture takes no more experts than are as likely as this together (None: its number).
     """
 
     dtype: str = "auto"
@@ -67,6 +68,7 @@ class LoadOptions:
     record_routes: bool = False
     layers: str | None = None
     kv_policy: str = "full"
+    expert_top_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +94,22 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
         raise ValueError(f"activation_bits must be 8 or 16, not {options.activation_bits}")
     if options.layers is not None and options.kv_policy != "full":
         raise ValueError("layers and kv_policy can't be had together: leave one of them")
+    if options.expert_top_p is not None and not 0 < options.expert_top_p <= 1:
+        raise ValueError(f"expert_top_p must lie above 0 and be at most 1, not {options.expert_top_p}")
     if not path.exists():
         raise WeightsNotFound(f"{path}: no such file or folder")
     loaded = _load_folder(path, options) if path.is_dir() else _load_gguf(path, options)
     if options.layers is not None:
         loaded.model.layers = parsed(options.layers, len(loaded.model.layers))
     computed = type(loaded.model).__name__, list(loaded.model.layers)
-    ways = options.dtype, options.activation_bits, options.expert_dtype, options.kv_policy, *computed
-    return replace(loaded, fingerprint=fingerprint(path, ways))
+    ways = options.dtype, options.activation_bits, options.expert_dtype, options.expert_top_p, options.kv_policy
+    return replace(loaded, fingerprint=fingerprint(path, (*ways, *computed)))
 
 
 def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
     with GgufFile(path) as file:
         metadata = Metadata(file.metadata, path.name)
-        spec = spec_from_gguf(metadata, file.tensors)
+        spec = _sparing(spec_from_gguf(metadata, file.tensors), options)
         tokenizer = tokenizer_from_gguf(metadata)
         tokens = _context(spec, options)
         if use := _native(spec, options):
@@ -127,7 +131,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
     config = read_json(folder / "config.json")
     if not config.values:
         raise WeightsNotFound(f"{folder}: config.json is missing")
-    spec = spec_from_config(config)
+    spec = _sparing(spec_from_config(config), options)
     if options.layers is not None and spec.moe is not None and spec.moe.early:
         raise ValueError("layers can't be left out of a mixture whose routers read the layer before")
     tokenizer = tokenizer_from_folder(folder, config)
@@ -142,6 +146,12 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
             )
     template = _template(template_from_folder(folder), tokenizer)
     return LoadedModel(folder.resolve().name, model, tokenizer, template, tokens)
+
+
+def _sparing(spec: ModelSpec, options: LoadOptions) -> ModelSpec:
+    if spec.moe is None or options.expert_top_p is None:
+        return spec
+    return replace(spec, moe=replace(spec.moe, top_p=options.expert_top_p))
 
 
 def _context(spec: ModelSpec, options: LoadOptions) -> int:

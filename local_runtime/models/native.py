@@ -179,5 +179,5 @@ def _model(spec: ModelSpec, weights: NativeWeights, fine: bool) -> abi.Model:
         weighting=(2 if moe.even else int(moe.normalise)) if moe else 0,
         early=moe.early if moe else 0,
         routed_scale=moe.scale if moe else 1.0,
-        top_p=math.inf,
+        top_p=moe.top_p if moe else math.inf,
     )

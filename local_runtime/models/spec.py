@@ -74,6 +74,7 @@ class Moe:
     `even`: those chosen count alike. `early`: each router but the first reads what the sparse layer before it reads
     (Read-ME's pre-gating, arXiv:2410.19123), so that a layer's experts are known one layer ahead. Of `groups` of
     neighbouring experts only the `active_groups` with the likeliest expert are chosen from (arXiv:2405.04434, 2.2.2).
+    A token takes no more experts than are as likely as `top_p` together (arXiv:2403.07652).
     """
 
     experts: int
@@ -87,6 +88,7 @@ class Moe:
     early: bool = False
     groups: int = 1
     active_groups: int = 1
+    top_p: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from local_runtime.experts.errors import BudgetTooSmall, ExpertLost
 from local_runtime.experts.store import INDEX, path_of
 from local_runtime.experts.trace import Recorder
 from local_runtime.kernels.library import kernels
-from local_runtime.models.base import Logits
+from local_runtime.models.base import LanguageModel, Logits
 from local_runtime.models.load import LoadOptions, load_model
 from local_runtime.models.native import NativeModel
 from local_runtime.scheduler import Scheduler
@@ -176,6 +177,33 @@ def test_a_dense_model_takes_no_notice(tmp_path: Path) -> None:
     model = load_model(tmp_path, LoadOptions(expert_bytes=1, expert_folder=tmp_path / "x")).model
 
     assert isinstance(model, NativeModel) and model.experts is None
+
+
+@pytest.mark.parametrize("top_p", [0.2, 0.45])
+def test_a_token_takes_no_more_experts_than_are_likely_enough(folder: Path, top_p: float) -> None:
+    ids = tokens(40, seed=13)
+
+    def opened(dtype: str, **more: Any) -> LanguageModel:
+        return load_model(folder, LoadOptions(dtype=dtype, slots=4, expert_top_p=top_p, **more)).model
+
+    store = folder / "experts-top-p"
+    sparing = opened("int8", expert_bytes=3 * 12288, expert_folder=store, record_routes=True)
+    assert isinstance(sparing, NativeModel) and sparing.experts is not None
+    sparing.experts.recorder = recorder = Recorder(sorted(sparing.experts.tables))
+
+    got = whole(sparing, ids)
+
+    taken = (recorder.routes() >= 0).sum(axis=2)
+    assert taken.min() == 1 and taken.mean() < 2
+    assert np.array_equal(got, whole(opened("int8"), ids))
+    exact = whole(opened("float32"), ids)
+    assert off(got, exact, 5) < 0.1 < off(whole(loaded(folder), ids), exact, 5)
+
+
+@pytest.mark.parametrize("top_p", [0, -0.1, 1.01])
+def test_a_share_of_experts_out_of_range_is_refused(folder: Path, top_p: float) -> None:
+    with pytest.raises(ValueError, match="expert_top_p must lie above 0"):
+        load_model(folder, LoadOptions(expert_top_p=top_p))
 
 
 def said(model: NativeModel, prompts: list[list[int]]) -> list[list[int] | GenerationError]:

@@ -11,6 +11,7 @@ from local_runtime.decoding.layers.base import Act, LayerPolicy
 from local_runtime.kv.cache import PagedCache
 from local_runtime.models.base import Logits, Segment
 from local_runtime.models.feed_forward import feed_forward
+from local_runtime.models.packed import product
 from local_runtime.models.spec import ModelSpec
 from local_runtime.models.transformer import Span, Transformer
 from local_runtime.models.weights import ModelWeights
@@ -77,7 +78,7 @@ class AdaptiveDepth(Transformer):
         self, policy: LayerPolicy, i: int, hidden: torch.Tensor, spans: list[Span], turns: list[torch.Tensor]
     ) -> None:
         layer, before = self.weights.layers[i], hidden.clone()
-        mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns)
+        mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns, [])
         hidden.add_(self._after(mixed, layer.attn_post_norm))
         inside = self.normed(hidden, layer.ffn_norm)
         hidden.add_(self._after(feed_forward(layer.ffn, inside, None), layer.ffn_post_norm))
@@ -87,5 +88,6 @@ class AdaptiveDepth(Transformer):
         """Keys and values of what goes past a layer."""
         layer = self.weights.layers[i]
         inside = self.normed(hidden, layer.attn_norm)
-        _, keys, values = self._heads(i, layer, inside, turns[self.spec.layers[i].second_rope])
+        inward = product(inside, layer.qkv, layer.qkv_bias)
+        _, keys, values = self._heads(layer, inward, turns[self.spec.layers[i].second_rope])
         self.cache.write(i, span.places, keys, values)

@@ -19,13 +19,15 @@ class Segment:
 
     `pages` hold the sequence's keys and values, 16 positions each, in order (an array of C ints); `start` is the
     position of `tokens[0]`; positions before it must have been computed. `logits` is for how many of the last tokens
-    the caller wants logits.
+    the caller wants logits. `adapter` is the number of the adapter to compute with (None: the base model); all of a
+    sequence's tokens have the same.
     """
 
     pages: array[int]
     start: int
     tokens: Sequence[int]
     logits: int = 0
+    adapter: int | None = None
 
 
 class LanguageModel(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional
 
@@ -9,13 +11,22 @@ from local_runtime.models.packed import product
 from local_runtime.models.spec import Moe
 from local_runtime.models.weights import DenseWeights, MoeWeights
 
+# Of a product's name, inputs and outputs: outputs with what adapters add.
+PutOn = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
-def feed_forward(ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+
+def _as_it_is(_: str, __: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    return outputs
+
+
+def feed_forward(
+    ffn: DenseWeights | MoeWeights, x: torch.Tensor, before: torch.Tensor | None, put_on: PutOn = _as_it_is
+) -> torch.Tensor:
     """[rows, hidden]; `before` is what the sparse layer before this one got, None: there is none."""
     if isinstance(ffn, MoeWeights):
         return _experts(ffn, x, x if before is None or not ffn.moe.early else before)
-    inside = _gated(product(x, ffn.gate_up, ffn.gate_up_bias), ffn.gelu)
-    return product(inside, ffn.down, ffn.down_bias)
+    inside = _gated(put_on("gate_up", x, product(x, ffn.gate_up, ffn.gate_up_bias)), ffn.gelu)
+    return put_on("down", inside, product(inside, ffn.down, ffn.down_bias))
 
 
 def _gated(gate_up: torch.Tensor, gelu: bool = False) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Tensors of a Hugging Face folder: one model.safetensors or an index over several. Knows no model."""
+"""Tensors of a Hugging Face folder: one model.safetensors, or another, or an index over several. Knows no model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ INDEX = "model.safetensors.index.json"
 class SafetensorsSource:
     """A TensorSource over a folder; the library checks that headers and byte ranges fit the files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, single: str = SINGLE) -> None:
         self.folder = folder
         self._open = ExitStack()
         self._shards: dict[str, Any] = {}
         try:
-            for file in _shard_files(folder):
+            for file in _shard_files(folder, single):
                 shard = self._open.enter_context(safe_open(folder / file, framework="pt"))
                 self._shards.update(dict.fromkeys(shard.keys(), shard))
         except (SafetensorError, OSError, UnicodeError) as error:
@@ -58,11 +58,11 @@ class SafetensorsSource:
         self._open.close()
 
 
-def _shard_files(folder: Path) -> list[str]:
-    if (folder / SINGLE).is_file():
-        return [SINGLE]
+def _shard_files(folder: Path, single: str) -> list[str]:
+    if (folder / single).is_file():
+        return [single]
     if not (folder / INDEX).is_file():
-        raise WeightsNotFound(f"{folder}: neither {SINGLE} nor {INDEX} is there")
+        raise WeightsNotFound(f"{folder}: neither {single} nor {INDEX} is there")
     try:
         files = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

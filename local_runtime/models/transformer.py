@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn import functional
 
+from local_runtime.adapters.base import Adapter
+from local_runtime.adapters.torch_lora import TorchLora, Worn, put_on
+from local_runtime.base import UnsupportedModel
 from local_runtime.kv.cache import PagedCache
 from local_runtime.models.attention import attention, capped
 from local_runtime.models.base import Logits, Segment
@@ -56,6 +60,17 @@ class Transformer:
         self._frequencies = [torch.from_numpy(frequencies(rope, spec.rotary_dim)) for rope in spec.ropes]
         if weights.rope_divisors is not None:
             self._frequencies[0] = self._frequencies[0] / weights.rope_divisors
+        self._adapters: list[TorchLora] = []
+        self._plain: Transformer | None = None  # the base on its own keys and values, which gates read
+
+    def wear(self, adapter: Adapter) -> int:
+        """See Wears; a gate takes as much memory for keys and values again."""
+        if adapter.gate is not None and not self.shares:
+            raise UnsupportedModel("a gate needs all keys and values: take kv_policy full")
+        if adapter.gate is not None and self._plain is None:
+            self._plain = Transformer(self.spec, self.weights, PagedCache(self.cache.shape, self.weights.embed.dtype))
+        self._adapters.append(TorchLora(self.spec, adapter))
+        return len(self._adapters) - 1
 
     def use_threads(self, threads: int) -> None:
         """Torch's intra-op threads of the calling thread."""
@@ -65,20 +80,41 @@ class Transformer:
     def forward(self, segments: Sequence[Segment]) -> Logits:
         """See LanguageModel.forward."""
         spans = self._spans(segments)
+        hidden = self._hidden_states(segments, spans, self._worn(segments, spans))
+        pairs = zip(segments, spans, strict=True)
+        wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
+        return self._head(hidden[wanted])
+
+    def _worn(self, segments: Sequence[Segment], spans: Sequence[Span]) -> list[Worn]:
+        """Which rows wear an adapter."""
+        worn = []
+        for segment, span in zip(segments, spans, strict=True):
+            if segment.adapter is not None:
+                lora = self._adapters[segment.adapter]
+                gates = lora.gate(self._plain.states(segment)) if lora.gate and self._plain else None
+                worn.append(Worn(span.a, span.b, lora, gates))
+        return worn
+
+    def states(self, segment: Segment) -> torch.Tensor:
+        """The base's normalised last hidden states of a segment, float32 [rows, hidden]; remembers keys and values."""
+        hidden = self._hidden_states([segment], self._spans([segment]), [])
+        return functional.rms_norm(hidden, self.weights.norm.shape, self.weights.norm, self.spec.norm_eps)
+
+    def _hidden_states(self, segments: Sequence[Segment], spans: list[Span], worn: list[Worn]) -> torch.Tensor:
+        """What the last layer leaves, float32 [rows, hidden]."""
         tokens = torch.tensor([token for segment in segments for token in segment.tokens])
         turns = self._turns(spans)
         hidden = self.weights.embed[tokens].float() * self.spec.embed_scale
         before: torch.Tensor | None = None
         for i in self.layers:
             layer = self.weights.layers[i]
-            mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns)
+            mixed = self._attention(i, layer, self.normed(hidden, layer.attn_norm), spans, turns, worn)
             hidden.add_(self._after(mixed, layer.attn_post_norm))
             inside = self.normed(hidden, layer.ffn_norm)
-            hidden.add_(self._after(feed_forward(layer.ffn, inside, before), layer.ffn_post_norm))
+            outside = feed_forward(layer.ffn, inside, before, partial(put_on, worn, i))
+            hidden.add_(self._after(outside, layer.ffn_post_norm))
             before = inside if isinstance(layer.ffn, MoeWeights) else before
-        pairs = zip(segments, spans, strict=True)
-        wanted = [row for segment, span in pairs for row in range(span.b - segment.logits, span.b)]
-        return self._head(hidden[wanted])
+        return hidden
 
     @torch.inference_mode()
     def attended(self, layer: int, hidden: torch.Tensor, segments: Sequence[Segment]) -> torch.Tensor:
@@ -86,7 +122,7 @@ class Transformer:
         spans = self._spans(segments)
         weights = self.weights.layers[layer]
         x = self.normed(hidden, weights.attn_norm)
-        return self._attention(layer, weights, x, spans, self._turns(spans)).float()
+        return self._attention(layer, weights, x, spans, self._turns(spans), []).float()
 
     def _turns(self, spans: Sequence[Span]) -> list[torch.Tensor]:
         """What turns each row, by each of the model's rotations."""
@@ -122,9 +158,16 @@ class Transformer:
         return x if weight is None else functional.rms_norm(x.float(), weight.shape, weight, self.spec.norm_eps)
 
     def _attention(
-        self, i: int, layer: LayerWeights, x: torch.Tensor, spans: list[Span], turns: list[torch.Tensor]
+        self,
+        i: int,
+        layer: LayerWeights,
+        x: torch.Tensor,
+        spans: list[Span],
+        turns: list[torch.Tensor],
+        worn: list[Worn],
     ) -> torch.Tensor:
-        queries, keys, values = self._heads(i, layer, x, turns[self.spec.layers[i].second_rope])
+        inward = put_on(worn, i, "qkv", x, product(x, layer.qkv, layer.qkv_bias))
+        queries, keys, values = self._heads(layer, inward, turns[self.spec.layers[i].second_rope])
         window = self.spec.layers[i].window
         seen = []
         for span in spans:
@@ -133,18 +176,17 @@ class Transformer:
         mixed = seen[0] if len(seen) == 1 else torch.cat(seen)
         if layer.latent is not None:
             mixed = raised(layer.latent, mixed)
-        return product(mixed, layer.out, layer.out_bias)
+        return put_on(worn, i, "out", mixed, product(mixed, layer.out, layer.out_bias))
 
     def _heads(
-        self, i: int, layer: LayerWeights, x: torch.Tensor, turns: torch.Tensor
+        self, layer: LayerWeights, inward: torch.Tensor, turns: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries [rows, heads, head_dim], keys and values [rows, kv_heads, head_dim]; values may be narrower."""
         spec = self.spec
-        inward = product(x, layer.qkv, layer.qkv_bias)
         if layer.latent is not None and spec.latent is not None:
             queries, keys = latent_heads(spec.latent, layer.latent, inward, turns)
             return queries, keys, keys[..., : spec.latent.rank]
-        heads = inward.view(len(x), -1, spec.head_dim)
+        heads = inward.view(len(inward), -1, spec.head_dim)
         rotary, values = heads[:, : -spec.kv_heads], heads[:, -spec.kv_heads :]
         if layer.q_norm is not None and layer.k_norm is not None:
             queries = self._head_normed(rotary[:, : spec.heads], layer.q_norm)

@@ -224,10 +224,10 @@ def byte_tokenizer() -> tokenizers.Tokenizer:
     return backend
 
 
-def segment(slot: int, start: int, ids: Sequence[int], logits: int = 0) -> Segment:
+def segment(slot: int, start: int, ids: Sequence[int], logits: int = 0, adapter: int | None = None) -> Segment:
     """A segment of one of several sequences with 320 positions each."""
     pages = array("i", range(slot * PAGES_EACH, (slot + 1) * PAGES_EACH))
-    return Segment(pages, start, ids, logits)
+    return Segment(pages, start, ids, logits, adapter)
 
 
 def load_tiny(folder: Path, slots: int = 4, dtype: torch.dtype = torch.float32) -> Transformer:

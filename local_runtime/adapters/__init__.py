@@ -1,0 +1,1 @@
+"""What is added to a base model's weights for some requests: low-rank adapters and their mixtures."""

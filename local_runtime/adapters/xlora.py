@@ -1,6 +1,6 @@
 """X-LoRA as PEFT writes it: adapter_config.json with the members' folders, the gate in adapter_model.safetensors.
 
-As the paper's own package names them: xlora_config.json and xlora_classifier.safetensors.
+The two files may be called xlora_config.json and xlora_classifier.safetensors too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from local_runtime.models.safetensors_source import SafetensorsSource
 
 _PAIRS: Final = ((CONFIG, WEIGHTS), ("xlora_config.json", "xlora_classifier.safetensors"))
-_NAME: Final = re.compile(r"(?:.*\.)?(?:layers|inner)\.(\d{1,3})\.(weight|bias)")
+_NAME: Final = re.compile(r"(?:.*\.)?layers\.(\d{1,3})\.(weight|bias)")
 MOST_MEMBERS: Final = 64
 MOST_DEPTH: Final = 16
 

@@ -1,10 +1,10 @@
-"""One local model behind a port of its own, in OpenAI's dialect: an endpoint for gateways elsewhere. No database, no
-policies, no budgets."""
+"""One local model, by itself and with adapters, behind a port of its own, in OpenAI's dialect: an endpoint for gateways
+elsewhere. No database, no policies, no budgets."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -65,21 +65,23 @@ class NoLedger:
 
 
 class ChatAlone(RawRoute):
-    """Chat completions of one model."""
+    """Chat completions of one model, by itself and with adapters."""
 
     envelope = ChatEnvelope
 
-    def __init__(self, target: Target, **floor: Any) -> None:
+    def __init__(self, targets: Mapping[str, Target], **floor: Any) -> None:
         super().__init__(name="chat", **floor)
-        self._target = target
+        self._targets = targets
 
     async def handle(self, incoming: Incoming) -> Reply:
-        request, record, card = parse_chat(incoming.body), incoming.record, self._target.card
-        if request.envelope.model != card.id:
-            raise _unknown(request.envelope.model, card)
+        request, record = parse_chat(incoming.body), incoming.record
+        target = self._targets.get(request.envelope.model)
+        if target is None:
+            raise _unknown(request.envelope.model, self._targets)
+        card = target.card
         record.model = record.model_requested = card.id
-        record.endpoint = self._target.endpoint.id
-        reply = await self._target.provider.open(request, self._target)
+        record.endpoint = target.endpoint.id
+        reply = await target.provider.open(request, target)
         meter = ChatMeter(card, 0, request.wants_usage, record.at)
         metered = meter.stream if reply.stream else meter.whole
         return Reply(self._counted(reply.frames, metered, meter, incoming), reply.stream)
@@ -115,37 +117,35 @@ class Alone:
         await (self._chat if asked_for_chat else self._app)(scope, receive, send)
 
 
-async def alone(settings: Settings, source: str, name: str) -> Alone:
-    """Load the model and put it behind HTTP, called `name`; a GatewayError says why it can't be loaded."""
+async def alone(settings: Settings, sources: Mapping[str, str]) -> Alone:
+    """Load models and put them behind HTTP by their names; a GatewayError says why one can't be loaded.
+
+    They are one model, by itself and with adapters.
+    """
     provider = LocalProvider(LocalModels(settings).load_engine, None)
-    engine = await provider.engine(source)
-    card = ModelCard(id=name, context_tokens=engine.context_tokens, json_schema=True, logprobs=True)
-    row = Endpoint(id=name, model=name, provider="local", wire_model=source)
+    targets = {name: await _target(provider, name, source) for name, source in sources.items()}
     key = settings.local_key.get_secret_value() if settings.local_key else None
     keyring, metrics = OneKey(key), Metrics()
     metrics.watch("local_engine", "Figures of the engine.", provider.gauges)
     chat = ChatAlone(
-        Target(row, card, provider),
+        targets,
         keyring=keyring,
         ledger=NoLedger(),
         observer=Observer(metrics, RequestLog() if settings.log_level in ("debug", "info") else None),
         max_body=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout_s,
     )
-    return Alone(chat, _others(card, keyring, metrics, provider), open_to_all=key is None)
+    return Alone(chat, _others(targets, keyring, metrics, provider), open_to_all=key is None)
 
 
-def _others(card: ModelCard, keyring: Keyring, metrics: Metrics, provider: LocalProvider) -> FastAPI:
-    """What is asked for seldom."""
+async def _target(provider: LocalProvider, name: str, source: str) -> Target:
+    engine = await provider.engine(source)
+    card = ModelCard(id=name, context_tokens=engine.context_tokens, json_schema=True, logprobs=True)
+    return Target(Endpoint(id=name, model=name, provider="local", wire_model=source), card, provider)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await provider.close()
 
-    app = FastAPI(title=card.id, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    add_error_handlers(app)
-    described = {
+def _described(card: ModelCard) -> dict[str, Any]:
+    return {
         "id": card.id,
         "object": "model",
         "created": 0,
@@ -153,17 +153,29 @@ def _others(card: ModelCard, keyring: Keyring, metrics: Metrics, provider: Local
         "fingerpost": {"context_tokens": card.context_tokens},
     }
 
+
+def _others(targets: Mapping[str, Target], keyring: Keyring, metrics: Metrics, provider: LocalProvider) -> FastAPI:
+    """What is asked for seldom."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await provider.close()
+
+    app = FastAPI(title=next(iter(targets)), lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    add_error_handlers(app)
+
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         await authenticate(request.scope, keyring)
-        return {"object": "list", "data": [described]}
+        return {"object": "list", "data": [_described(target.card) for target in targets.values()]}
 
     @app.get("/v1/models/{model_id:path}")
     async def model(model_id: str, request: Request) -> dict[str, Any]:
         await authenticate(request.scope, keyring)
-        if model_id != card.id:
-            raise _unknown(model_id, card)
-        return described
+        if model_id not in targets:
+            raise _unknown(model_id, targets)
+        return _described(targets[model_id].card)
 
     @app.get("/health/live")
     @app.get("/health/ready")
@@ -179,5 +191,6 @@ def _others(card: ModelCard, keyring: Keyring, metrics: Metrics, provider: Local
     return app
 
 
-def _unknown(model: str, card: ModelCard) -> ModelNotFound:
-    return ModelNotFound(f"There is no model '{model[:120]}' here; this is '{card.id}'.", param="model")
+def _unknown(model: str, known: Iterable[str]) -> ModelNotFound:
+    names = ", ".join(f"'{name}'" for name in known)
+    return ModelNotFound(f"There is no model '{model[:120]}' here; this is {names}.", param="model")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.settings import Settings
+from local_runtime.adapters.named import named, parted
 from local_runtime.base import WeightsNotFound
 from local_runtime.bundled import bundled_path
 from local_runtime.embedders.worker import EmbeddingWorker
@@ -70,6 +71,9 @@ def engine_fault(source: str) -> str | None:
     missing = [name for name in ("torch", "tokenizers", "gguf", "jinja2") if find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed: {INSTALL_LOCAL}"
+    source, adapters = parted(source)
+    if adapters and (fault := _adapter_fault(adapters)):
+        return fault
     if source.startswith("bundled:"):
         try:
             bundled_path(source.removeprefix("bundled:"))
@@ -78,6 +82,14 @@ def engine_fault(source: str) -> str | None:
     elif not Path(source).exists():
         return f"{source} does not exist"
     return None
+
+
+def _adapter_fault(adapters: str) -> str | None:
+    try:
+        folders = named(adapters).folders
+    except ValueError as error:
+        return str(error)
+    return next((f"{folder} is no folder with an adapter" for folder, _ in folders if not folder.is_dir()), None)
 
 
 def kernels_told() -> str:

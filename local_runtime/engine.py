@@ -11,6 +11,7 @@ from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from local_runtime.adapters.engine import AdaptedEngine
 from local_runtime.base import (
     ContextTooLong,
     EngineBusy,
@@ -20,6 +21,7 @@ from local_runtime.base import (
     GenerationError,
     Sampling,
     TemplateFailed,
+    UnsupportedModel,
 )
 from local_runtime.bundled import located
 from local_runtime.decoding.grammar import Grammar, Grammars
@@ -172,18 +174,21 @@ class Engine:
         circle: str = "",
         grammar: Grammar | None = None,
         priority: int = 0,
+        adapter: int | None = None,
     ) -> Generation:
         """Begin to generate; call it with an event loop running and iterate the result on that loop.
 
         What prompts of one circle begin with alike is computed once, and circles have their turns alike; those of
-        a higher priority come first. The answer is held to `grammar`.
+        a higher priority come first. The answer is held to `grammar` and computed with `adapter` (see `adapted`).
 
         Raises on the call, before any work: ContextTooLong, EngineBusy, EngineStopped, ValueError for an empty prompt
         or ids beyond the vocabulary. The iteration raises EngineStopped or EngineFailed. An answer that reaches the
         end of the context finishes with "length".
         """
         self._check(prompt, sampling)
-        sequence = new_sequence(prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle, priority)
+        sequence = new_sequence(
+            prompt, sampling, self._loaded.tokenizer, self.context_tokens, circle, priority, adapter
+        )
         if grammar is not None:
             sequence.strategy = grammar.hold(sequence.strategy)
         channel = Channel(asyncio.get_running_loop())
@@ -196,6 +201,19 @@ class Engine:
             self._arrived.append(sequence)
             self._changed.notify_all()
         return Generation(channel, lambda: self._cancel(sequence))
+
+    def adapted(self, adapters: str) -> AdaptedEngine:
+        """This engine, running or not, with what "+lora:FOLDER" names added to its weights; blocks while it is read.
+
+        Raises ValueError for another grammar, WeightsNotFound, UnsupportedModel, BadWeights.
+        """
+        from local_runtime.adapters.load import fingerprint_with, load_adapter
+
+        wears = self._loaded.wears
+        if wears is None:
+            raise UnsupportedModel(f"{self.model_name} takes no adapters")
+        adapter = load_adapter(adapters, wears.spec)
+        return AdaptedEngine(self, wears.wear(adapter), fingerprint_with(self.fingerprint, adapter))
 
     def stats(self) -> EngineStats:
         """A snapshot; cheap, from any thread."""

@@ -127,7 +127,7 @@ class Scheduler:
         while (sequence := self.waiting.first(lambda one: not self._is_being_computed(one))) is not None:
             if len(self.running) >= self._most and self.running[-1].priority >= sequence.priority:
                 return
-            held = self.pages.open(sequence.tokens(0, sequence.length), sequence.circle, self._step)
+            held = self.pages.open(sequence.tokens(0, sequence.length), sequence.sharing, self._step)
             while len(self.running) >= self._most or not self.pages.grow(held, sequence.length):
                 if not self.running or self.running[-1].priority >= sequence.priority:
                     self.pages.close(held)
@@ -153,7 +153,7 @@ class Scheduler:
         if not self._model.shares:
             return False
         for other in self.running:
-            if other.prefilling and other.circle == sequence.circle:
+            if other.prefilling and other.sharing == sequence.sharing:
                 most = min(other.length, sequence.length - 1)
                 pairs = zip(sequence.tokens(0, most), other.tokens(0, most), strict=True)
                 alike = next((i for i, (one, two) in enumerate(pairs) if one != two), most)
@@ -201,7 +201,8 @@ class Scheduler:
                 break
             wanted = len(guesses) + 1 if end - len(guesses) == sequence.length else 0
             budget -= len(tokens) if sequence.prefilling else 0
-            batch.append((sequence, Segment(held.table, sequence.computed, tokens, wanted), draft))
+            segment = Segment(held.table, sequence.computed, tokens, wanted, sequence.adapter)
+            batch.append((sequence, segment, draft))
         return batch
 
     def _computed(self, batch: list[Part]) -> list[tuple[Part, Rows | GenerationError]]:

@@ -20,7 +20,8 @@ from local_runtime.text.tokenizer import Tokenizer
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """`computed` tokens have keys and values in `held`; `limit` new tokens may come at most. `circle` shares pages.
+    """`computed` tokens have keys and values in `held`; `limit` new tokens may come at most. `circle` shares pages
+    among those of one `adapter`.
     A higher `priority` has its turn first; `entered` is when it had it (perf_counter).
 
     `cancelled` may be set from any thread; the next step drops the sequence.
@@ -34,12 +35,18 @@ class Sequence:
     stream: TextStream
     lookup: PromptLookup
     circle: str = ""
+    adapter: int | None = None
     priority: int = 0
     entered: float = 0.0
     held: Held | None = None
     computed: int = 0
     cancelled: bool = False
     finished: bool = False
+
+    @property
+    def sharing(self) -> tuple[str, int | None]:
+        """Whose pages it may begin with: keys and values of another adapter are other ones."""
+        return self.circle, self.adapter
 
     @property
     def length(self) -> int:
@@ -123,6 +130,7 @@ def new_sequence(
     context_tokens: int,
     circle: str = "",
     priority: int = 0,
+    adapter: int | None = None,
 ) -> Sequence:
     """A sequence that ends at the context's end at the latest; `prompt` must be shorter than the context."""
     room = context_tokens - len(prompt)
@@ -136,6 +144,7 @@ def new_sequence(
         stream=TextStream(sampling.stop, drop_first_space=tokenizer.drops_first_space),
         lookup=PromptLookup(history),
         circle=circle,
+        adapter=adapter,
         priority=priority,
     )
 

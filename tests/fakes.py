@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from gateway.errors import GatewayError, UpstreamBroken
 from gateway.providers.base import Target
@@ -130,6 +130,11 @@ class ScriptedEngine:
         self.schema_fault: Exception | None = None
         self.grammars: list[Grammar | None] = []
         self.closed = 0
+        self.adapters: list[str] = []
+
+    def adapted(self, adapters: str) -> Self:
+        self.adapters.append(adapters)
+        return self
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         self.prompts.append(messages)

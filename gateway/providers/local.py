@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from gateway.wire.embeddings_request import EmbeddingsRequest, embeddings_reply
 from gateway.wire.reply import Reply
 from gateway.wire.rerank_request import KNOWN, RerankRequest, rerank_reply
 from local_runtime import base as runtime
+from local_runtime.adapters.named import parted
 from local_runtime.decoding.grammar import Grammar, SchemaError
 from local_runtime.embedders.errors import EmbedderError
 from policies.catalogue import ModelCard, Task
@@ -61,6 +63,7 @@ class LocalProvider:
         self._load = load
         self._embedder = embedder
         self._engines: dict[str, TextEngine] = {}
+        self._adapted: dict[str, TextEngine] = {}
         self._loading: dict[str, asyncio.Task[TextEngine]] = {}
 
     async def open(self, request: ChatRequest, target: Target) -> Reply:
@@ -129,24 +132,32 @@ class LocalProvider:
             raise _mapped(error) from error
 
     async def engine(self, source: str) -> TextEngine:
-        """The engine of a source, loading it if this is the first call; concurrent callers share one load."""
-        ready = self._engines.get(source)
-        if ready is not None:
-            return ready
+        """The engine of a source, loading it if this is the first call; concurrent callers share one load.
+
+        Sources that differ in their adapters share one engine.
+        """
+        base, adapters = parted(source)
+        engine = await self._once(base, self._engines, partial(self._load, base))
+        return await self._once(source, self._adapted, partial(engine.adapted, adapters)) if adapters else engine
+
+    async def _once(self, source: str, ready: dict[str, TextEngine], load: Callable[[], TextEngine]) -> TextEngine:
+        """What is ready under this name, or will be."""
+        if source in ready:
+            return ready[source]
         task = self._loading.get(source)
         if task is None:
-            task = self._loading[source] = asyncio.create_task(asyncio.to_thread(self._load, source))
+            task = self._loading[source] = asyncio.create_task(asyncio.to_thread(load))
         try:
             engine = await asyncio.shield(task)
         except (OSError, ImportError, MemoryError, ValueError, RuntimeError, runtime.GenerationError) as error:
             self._loading.pop(source, None)
             raise UpstreamUnavailable(f"The local model '{source}' can't be loaded: {error}") from error
-        self._engines[source] = engine
+        ready[source] = engine
         return engine
 
     def wait_ms(self, wire_model: str) -> float:
         """See `Queues`; 0 for what is not loaded yet."""
-        engine = self._engines.get(wire_model)
+        engine = self._engines.get(parted(wire_model)[0])
         return 0.0 if engine is None else engine.wait_s() * 1000
 
     def gauges(self) -> dict[str, float]:
@@ -167,7 +178,7 @@ class LocalProvider:
             log.error("%s", error.message)
 
     async def close(self) -> None:
-        engines, self._engines = list(self._engines.values()), {}
+        engines, self._engines, self._adapted = list(self._engines.values()), {}, {}
         for engine in engines:
             await asyncio.to_thread(engine.close)
 

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from local_runtime.models.spec import ModelSpec
+
 Floats = npt.NDArray[np.float32]
 # Layer and projection.
 Place = tuple[int, str]
@@ -19,7 +21,7 @@ TARGETS: Final = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """W x becomes W x + `up` (`down` x) (LoRA, arXiv:2106.09685): `down` [rank, in], `up` [out, rank], scale included."""
+    """W x becomes W x + `up` `down` x (LoRA, arXiv:2106.09685): `down` [rank, in], `up` [out, rank] times its scale."""
 
     down: Floats
     up: Floats
@@ -62,6 +64,8 @@ class Adapter:
 
 class Wears(Protocol):
     """A model that takes adapters."""
+
+    spec: ModelSpec
 
     def wear(self, adapter: Adapter) -> int:
         """Keep an adapter; its number in `Segment.adapter`. From any thread, between passes or during one.

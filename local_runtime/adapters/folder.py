@@ -77,7 +77,9 @@ def _refuse(config: Metadata) -> None:
         raise UnsupportedModel(f"{config.where}: bias {bias!r} is not computed, only none")
     first = config.values.get("init_lora_weights")
     if isinstance(first, str) and first.startswith(_CHANGING):
-        raise UnsupportedModel(f"{config.where}: init_lora_weights {first!r} changes the base; convert it to plain LoRA")
+        raise UnsupportedModel(
+            f"{config.where}: init_lora_weights {first!r} changes the base; convert it to plain LoRA"
+        )
     targets = config.values.get("target_modules")
     for target in targets if isinstance(targets, list) else []:
         if not isinstance(target, str) or target.rsplit(".", 1)[-1] not in TARGETS:

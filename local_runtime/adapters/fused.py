@@ -38,12 +38,12 @@ class Fused:
     owners: tuple[tuple[int, Place], ...]
 
 
-def fused(spec: ModelSpec, adapter: Adapter, layer: int, product: str, rows: dict[str, Rows]) -> Fused | None:
+def fused(adapter: Adapter, layer: int, product: str, rows: dict[str, Rows]) -> Fused | None:
     """What an adapter adds to a product; None: nothing. `rows` says where the rows of each projection go."""
     blocks = list(_blocks(adapter, layer, product))
     if not blocks:
         return None
-    total = sum(len(rows[target]) for target in PRODUCTS[product])
+    total = max(int(rows[target].max()) + 1 for target in PRODUCTS[product])
     ups, owners = [], []
     for member, place, _, up in blocks:
         whole = np.zeros((total, up.shape[1]), dtype=np.float32)

@@ -23,7 +23,7 @@ class TorchLora:
             "gate_proj": np.arange(spec.intermediate),
             "up_proj": spec.intermediate + np.arange(spec.intermediate),
         }
-        found = {(i, name): fused(spec, adapter, i, name, rows) for i in range(len(spec.layers)) for name in PRODUCTS}
+        found = {(i, name): fused(adapter, i, name, rows) for i in range(len(spec.layers)) for name in PRODUCTS}
         self._products = {key: _Product.of(one) for key, one in found.items() if one is not None}
         self.gate = TorchGate(adapter.gate, len(adapter.members)) if adapter.gate else None
 

@@ -89,10 +89,28 @@ class Encoder(ctypes.Structure):
     ]
 
 
-class Segment(ctypes.Structure):
-    """Consecutive tokens of one sequence."""
+class Low(ctypes.Structure):
+    """What an adapter adds to one product."""
 
-    _fields_ = [("pages", c_void_p), ("start", c_int32), ("rows", c_int32)]
+    _fields_ = [("down", c_void_p), ("up", c_void_p), ("ranks", c_int32), ("width", c_int32)]
+
+
+class Lows(ctypes.Structure):
+    """What an adapter adds in one layer."""
+
+    _fields_ = [(name, Low) for name in ("qkv", "out", "gate_up", "down")]
+
+
+class Adapter(ctypes.Structure):
+    """What an adapter adds in all layers."""
+
+    _fields_ = [("layers", POINTER(Lows)), ("most_ranks", c_int32), ("unused", c_int32)]
+
+
+class Segment(ctypes.Structure):
+    """Consecutive tokens of one sequence, with the adapter it wears."""
+
+    _fields_ = [("pages", c_void_p), ("start", c_int32), ("rows", c_int32), ("adapter", POINTER(Adapter))]
 
 
 _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 PAGE: Final = 16
@@ -35,7 +35,7 @@ class Held:
 
     __slots__ = ("circle", "nodes", "table")
 
-    def __init__(self, circle: str) -> None:
+    def __init__(self, circle: Hashable) -> None:
         self.circle = circle
         self.table = array("i")
         self.nodes: list[_Node] = []
@@ -68,7 +68,7 @@ class PagePool:
         """Pages that are kept for what may come again."""
         return self._idle
 
-    def open(self, tokens: Tokens, circle: str = "", step: int = PAGE) -> Held:
+    def open(self, tokens: Tokens, circle: Hashable = "", step: int = PAGE) -> Held:
         """Pages of the longest known beginning of `tokens`, in multiples of `step` positions; never all of them, since
         something must be computed to go on from."""
         held = Held(circle)
@@ -77,7 +77,7 @@ class PagePool:
         self.found_tokens += held.found
         return held
 
-    def known(self, tokens: Tokens, circle: str = "", step: int = PAGE) -> int:
+    def known(self, tokens: Tokens, circle: Hashable = "", step: int = PAGE) -> int:
         """How many positions `open` would find."""
         return len(self._known(tokens, circle, step)) * PAGE
 
@@ -119,7 +119,7 @@ class PagePool:
         while self._idle > self._kept:
             self._forget()
 
-    def _known(self, tokens: Tokens, circle: str, step: int) -> list[_Node]:
+    def _known(self, tokens: Tokens, circle: Hashable, step: int) -> list[_Node]:
         found: list[_Node] = []
         whole = (len(tokens) - 1) // step * step // PAGE
         above: object = circle

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from local_runtime.adapters.base import Wears
 from local_runtime.base import WeightsNotFound
 from local_runtime.decoding.depth import parsed
 from local_runtime.experts.pool import ExpertPool
@@ -31,6 +33,10 @@ from local_runtime.text.chat_template import ChatTemplate
 from local_runtime.text.gguf_tokenizer import tokenizer_from_gguf
 from local_runtime.text.hf_tokenizer import read_json, template_from_folder, tokenizer_from_folder
 from local_runtime.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from local_runtime.models.native import NativeModel
+    from local_runtime.models.transformer import Transformer
 
 DEFAULT_CONTEXT_TOKENS = 8192
 KEYS_AND_VALUES_BYTES = 2**30
@@ -74,7 +80,7 @@ class LoadOptions:
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """Everything that an engine needs; `template` is None where the model brings none. Of the same `fingerprint` are
-    those that answer alike."""
+    those that answer alike. `wears` is the model where it takes adapters."""
 
     name: str
     model: LanguageModel
@@ -82,6 +88,7 @@ class LoadedModel:
     template: ChatTemplate | None
     context_tokens: int
     fingerprint: str = ""
+    wears: Wears | None = None
 
 
 def load_model(path: Path, options: LoadOptions) -> LoadedModel:
@@ -112,6 +119,7 @@ def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
         spec = _sparing(spec_from_gguf(metadata, file.tensors), options)
         tokenizer = tokenizer_from_gguf(metadata)
         tokens = _context(spec, options)
+        model: NativeModel | Transformer
         if use := _native(spec, options):
             model = _filled(use, spec, GGUF, GgufNumbers(file), options, tokens, path)
         else:
@@ -121,7 +129,7 @@ def _load_gguf(path: Path, options: LoadOptions) -> LoadedModel:
             with GgufSource(path) as source:
                 model = torch_model(spec, GGUF, source, options.dtype, _pages(spec, options, tokens), options.kv_policy)
     template = _template(metadata.string("tokenizer.chat_template", ""), tokenizer)
-    return LoadedModel(path.stem, model, tokenizer, template, tokens)
+    return LoadedModel(path.stem, model, tokenizer, template, tokens, wears=model)
 
 
 def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
@@ -136,7 +144,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
         raise ValueError("layers can't be left out of a mixture whose routers read the layer before")
     tokenizer = tokenizer_from_folder(folder, config)
     tokens = _context(spec, options)
-    model: LanguageModel
+    model: NativeModel | Transformer
     with SafetensorsSource(folder) as source:
         if use := _native(spec, options):
             model = _filled(use, spec, HUGGING_FACE, FloatNumbers(source), options, tokens, folder)
@@ -145,7 +153,7 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedModel:
                 spec, HUGGING_FACE, source, options.dtype, _pages(spec, options, tokens), options.kv_policy
             )
     template = _template(template_from_folder(folder), tokenizer)
-    return LoadedModel(folder.resolve().name, model, tokenizer, template, tokens)
+    return LoadedModel(folder.resolve().name, model, tokenizer, template, tokens, wears=model)
 
 
 def _sparing(spec: ModelSpec, options: LoadOptions) -> ModelSpec:
@@ -189,7 +197,7 @@ def _filled(
     options: LoadOptions,
     tokens: int,
     path: Path,
-) -> LanguageModel:
+) -> NativeModel:
     from local_runtime.models.native import NativeModel
 
     form, pages, fine = NATIVE[options.dtype], _pages(spec, options, tokens), options.activation_bits == 16

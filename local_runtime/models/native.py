@@ -10,11 +10,14 @@ import ctypes
 import math
 import weakref
 from collections.abc import Sequence
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from local_runtime.adapters.base import Adapter
+from local_runtime.adapters.native_lora import NativeLora
 from local_runtime.base import GenerationError, UnsupportedModel
 from local_runtime.kernels import abi
 from local_runtime.kernels.governor import Governor
@@ -50,6 +53,8 @@ class NativeModel:
         self.shares = True
         self.page_count = pages
         self._weights = weights
+        self._adapters: list[NativeLora] = []
+        self._wearing = Lock()
         self._library = kernels.library
         self.layers = range(len(spec.layers))
         model = _model(spec, weights, fine)
@@ -69,6 +74,15 @@ class NativeModel:
         if self.experts is not None:
             raise UnsupportedModel("a model whose experts are read as they are wanted can't be had twice")
         return NativeModel(self._kernels, self.spec, self._weights, pages, fine=self._fine)
+
+    def wear(self, adapter: Adapter) -> int:
+        """See Wears."""
+        if adapter.gate is not None:
+            raise UnsupportedModel("X-LoRA's gate is computed by torch: set dtype to bfloat16 or float32")
+        lora = NativeLora(self.spec, adapter)
+        with self._wearing:
+            self._adapters.append(lora)
+            return len(self._adapters) - 1
 
     @property
     def layers(self) -> Sequence[int]:
@@ -104,6 +118,8 @@ class NativeModel:
             if not 0 <= segment.start <= room - rows:
                 raise ValueError(f"{rows} tokens from {segment.start} do not fit {room} positions")
             one.pages, one.start, one.rows = segment.pages.buffer_info()[0], segment.start, rows
+            if segment.adapter is not None:
+                one.adapter = ctypes.pointer(self._adapters[segment.adapter].table)
             tokens += segment.tokens
             wanted += range(len(tokens) - segment.logits, len(tokens))
         ids, rows_wanted = np.array(tokens, dtype=np.int32), np.array(wanted, dtype=np.int32)
@@ -134,7 +150,9 @@ def _passes(segments: Sequence[Segment], most: int) -> list[list[Segment]]:
                 room = most
             take = min(room, count - at)
             logits = min(take, max(0, segment.logits - (count - at - take)))
-            passes[-1].append(Segment(segment.pages, segment.start + at, segment.tokens[at : at + take], logits))
+            passes[-1].append(
+                Segment(segment.pages, segment.start + at, segment.tokens[at : at + take], logits, segment.adapter)
+            )
             at, room = at + take, room - take
     return passes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import torch
 from torch.nn import functional
@@ -61,16 +62,21 @@ class Transformer:
         if weights.rope_divisors is not None:
             self._frequencies[0] = self._frequencies[0] / weights.rope_divisors
         self._adapters: list[TorchLora] = []
+        self._wearing = Lock()
         self._plain: Transformer | None = None  # the base on its own keys and values, which gates read
 
     def wear(self, adapter: Adapter) -> int:
         """See Wears; a gate takes as much memory for keys and values again."""
         if adapter.gate is not None and not self.shares:
             raise UnsupportedModel("a gate needs all keys and values: take kv_policy full")
-        if adapter.gate is not None and self._plain is None:
-            self._plain = Transformer(self.spec, self.weights, PagedCache(self.cache.shape, self.weights.embed.dtype))
-        self._adapters.append(TorchLora(self.spec, adapter))
-        return len(self._adapters) - 1
+        with self._wearing:
+            if adapter.gate is not None and self._plain is None:
+                cache = PagedCache(self.cache.shape, self.weights.embed.dtype)
+                self._plain = Transformer(self.spec, self.weights, cache)
+        lora = TorchLora(self.spec, adapter)
+        with self._wearing:
+            self._adapters.append(lora)
+            return len(self._adapters) - 1
 
     def use_threads(self, threads: int) -> None:
         """Torch's intra-op threads of the calling thread."""

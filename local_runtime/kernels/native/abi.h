@@ -84,10 +84,28 @@ struct fp_encoder {
     float eps, unused_too;
 };
 
+// What an adapter adds to a product's outputs: up (down x) (arXiv:2106.09685). `down` [ranks][columns padded to 32],
+// `up` [ranks][width], its rows in the matrix's order; no ranks: nothing.
+struct fp_low {
+    const float *down, *up;
+    int32_t ranks, width;
+};
+
+struct fp_lows {
+    fp_low qkv, out, gate_up, down;
+};
+
+struct fp_adapter {
+    const fp_lows *layers;  // [layer_count]
+    int32_t most_ranks;     // of one product
+    int32_t unused;
+};
+
 // Consecutive tokens of one sequence; `pages` are those that hold its keys and values, in order.
 struct fp_segment {
     const int32_t *pages;
     int32_t start;
     int32_t rows;
+    const fp_adapter *adapter;  // null: the base model
 };
 }

@@ -102,6 +102,7 @@ FP_OUT int fp_begin(void *context, const fp_segment *segments, int count, const 
         if (tokens[r] < 0 || tokens[r] >= c.model.vocab) return BAD_ARGUMENT;
     c.rows = rows;
     c.ahead_of = -1;
+    c.adapt(segments, count);
     c.position.clear();
     c.table.clear();
     c.block_of_rows.clear();

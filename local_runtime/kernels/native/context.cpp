@@ -115,4 +115,24 @@ Context::Context(const fp_model &given, const Kernels &with, int page_count, int
     job_of.resize(experts_most);
 }
 
+void Context::adapt(const fp_segment *segments, int count) {
+    lows.clear();
+    most_ranks = 0;
+    for (int s = 0; s < count; s++) {
+        const fp_adapter *adapter = segments[s].adapter;
+        lows.insert(lows.end(), segments[s].rows, adapter ? adapter->layers : nullptr);
+        if (adapter) most_ranks = std::max(most_ranks, adapter->most_ranks);
+    }
+    adapted = most_ranks > 0;
+    narrow.floats = wide.floats = nullptr;
+    if (!adapted) return;
+    narrow.width = std::max(hidden_width, mixed_width);
+    wide.width = ffn_width;
+    narrow_floats.resize(rows_most * narrow.width);
+    wide_floats.resize(rows_most * wide.width);
+    inside.resize(size_t(rows_most) * most_ranks);
+    narrow.floats = narrow_floats.data();
+    wide.floats = wide_floats.data();
+}
+
 }  // namespace fp

@@ -60,6 +60,9 @@ struct Context {
         return {memory, page_halves, head_halves, model.head_dim};
     }
 
+    // Make room for adapters in the step that begins, or do without.
+    void adapt(const fp_segment *segments, int count);
+
     // What an expert gives to the row in a slot.
     float *part(int slot) const { return parts + size_t(slot) * hidden_width; }
 
@@ -88,6 +91,12 @@ struct Context {
     std::vector<float> weights;
     std::vector<int> slot_of, row_of_slot, job_of, ready;
     std::vector<Job> jobs;
+    // Of a step in which some rows wear adapters: whose, null elsewhere; inputs as floats; what is made of them,
+    // [rows][most_ranks].
+    bool adapted = false;
+    int most_ranks = 0;
+    std::vector<const fp_lows *> lows;
+    std::vector<float> narrow_floats, wide_floats, inside;
     int ahead_of = -1;  // the layer whose router has spoken already, in `ahead`
 };
 

@@ -79,9 +79,11 @@ template <class V> class Parts {
     // An item is 32 columns of activation(gate) * up (arXiv:2002.05202): two strips of gate, two of up.
     static int gated_items(const fp_matrix &matrix) { return padded(matrix.rows, 4 * LANES) / (4 * LANES); }
 
-    // One item for `count` rows from `first` on, a multiple of 8, rounded for what comes next.
+    // One item for `count` rows from `first` on, a multiple of 8, rounded for what comes next. `change(strip, row, out)`
+    // may change products.
+    template <class Change>
     void gated(const fp_matrix &matrix, const float *bias, const Activations &rows, int first, int count, int item,
-               const Activations &to) {
+               const Activations &to, Change change) {
         const int strips = padded(matrix.rows, LANES) / LANES;
         alignas(64) float gate[MOST_AT_ONCE * LANES], up[MOST_AT_ONCE * LANES], both[MOST_AT_ONCE][GROUP];
         for (int t = first; t < first + count; t += MOST_AT_ONCE) {
@@ -95,6 +97,10 @@ template <class V> class Parts {
                 strip<V>(matrix, s, rows, t, n, gate);
                 strip<V>(matrix, s + 1, rows, t, n, up);
                 for (int i = 0; i < n; i++) {
+                    change(s, t + i, gate + i * LANES);
+                    change(s + 1, t + i, up + i * LANES);
+                }
+                for (int i = 0; i < n; i++) {
                     auto g = V::load(gate + i * LANES), u = V::load(up + i * LANES);
                     if (bias) {
                         g = V::add(g, V::load(bias + s * LANES));
@@ -105,6 +111,11 @@ template <class V> class Parts {
             }
             for (int i = 0; i < n; i++) quantise_group<V>(both[i], to, t + i, item);
         }
+    }
+
+    void gated(const fp_matrix &matrix, const float *bias, const Activations &rows, int first, int count, int item,
+               const Activations &to) {
+        gated(matrix, bias, rows, first, count, item, to, [](int, int, float *) {});
     }
 
     // `work(i)` for every i below `count`, in no order.

@@ -3,6 +3,7 @@
 // Threads run the same code; each phase's items are taken from a common counter, and all meet before the next phase.
 #pragma once
 
+#include "adapters.h"
 #include "attention.h"
 #include "encode.h"
 #include "experts.h"
@@ -11,7 +12,7 @@ namespace fp {
 
 template <class V> class Step : Parts<V> {
   public:
-    explicit Step(Context &context) : Parts<V>(context) {}
+    explicit Step(Context &context) : Parts<V>(context), adapters(context) {}
 
     void begin(const int32_t *tokens) {
         for (int r = 0; r < c.rows; r++) {
@@ -67,11 +68,13 @@ template <class V> class Step : Parts<V> {
     // What every row takes beside its experts.
     void shared(const fp_layer &layer) {
         if (!layer.down.tiles) return;
-        gate_up(layer);
-        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr);
+        gate_up(layer, [](int, int, float *) {});
+        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr,
+                    [](int, int, float *) {});
     }
 
   private:
+    Adapters<V> adapters;
     using P = Parts<V>;
     using P::add_bias, P::c, P::each, P::gated, P::gated_items, P::hidden, P::inverse_rms, P::m, P::multiply, P::normalise,
         P::share_of;
@@ -80,8 +83,10 @@ template <class V> class Step : Parts<V> {
         for (int r; (r = c.pool->take(1)) < c.rows;)
             normalise(hidden(r), layer.attn_norm, nullptr, c.narrow, r);
         c.pool->meet();
-        multiply(layer.qkv, c.narrow, c.rows, [&](int s, int t, int n, const float *out) {
+        adapters.narrow(layer, &fp_lows::qkv, c.narrow, layer.qkv.cols);
+        multiply(layer.qkv, c.narrow, c.rows, [&](int s, int t, int n, float *out) {
             for (int i = 0; i < n; i++) {
+                adapters.add(layer, &fp_lows::qkv, s, t + i, out + i * LANES);
                 float *to = c.qkv + static_cast<size_t>(t + i) * c.qkv_width + s * LANES;
                 add_bias(out + i * LANES, layer.qkv_bias, s, layer.qkv.rows, to);
             }
@@ -95,14 +100,21 @@ template <class V> class Step : Parts<V> {
         for (int r; (r = c.pool->take(1)) < c.rows;)
             quantise<V>(c.mixed + static_cast<size_t>(r) * c.mixed_width, m.heads * m.head_dim, c.narrow, r);
         c.pool->meet();
-        add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm);
+        adapters.narrow(layer, &fp_lows::out, c.narrow, layer.out.cols);
+        add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm, nullptr, changed(layer, &fp_lows::out));
+    }
+
+    auto changed(const fp_layer &layer, typename Adapters<V>::Product product) {
+        return [this, &layer, product](int s, int row, float *out) { adapters.add(layer, product, s, row, out); };
     }
 
     // hidden += matrix x rows, normalised first where the family does so, or times a factor for each row.
+    template <class Change>
     void add_product(const fp_matrix &matrix, const Activations &rows, const float *bias, const float *norm,
-                     const float *factor = nullptr) {
-        multiply(matrix, rows, c.rows, [&](int s, int t, int n, const float *out) {
+                     const float *factor, Change change) {
+        multiply(matrix, rows, c.rows, [&](int s, int t, int n, float *out) {
             for (int i = 0; i < n; i++) {
+                change(s, t + i, out + i * LANES);
                 if (norm) {
                     add_bias(out + i * LANES, bias, s, matrix.rows, c.normed + (t + i) * size_t(c.hidden_width) + s * LANES);
                     continue;
@@ -234,13 +246,15 @@ template <class V> class Step : Parts<V> {
     void feed_forward(const fp_layer &layer) {
         for (int r; (r = c.pool->take(1)) < c.rows;) normalise(hidden(r), layer.ffn_norm, nullptr, c.narrow, r);
         c.pool->meet();
-        gate_up(layer);
-        add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm);
+        adapters.narrow(layer, &fp_lows::gate_up, c.narrow, layer.gate_up.cols);
+        gate_up(layer, changed(layer, &fp_lows::gate_up));
+        adapters.narrow(layer, &fp_lows::down, c.wide, layer.down.cols);
+        add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm, nullptr, changed(layer, &fp_lows::down));
     }
 
-    void gate_up(const fp_layer &layer) {
+    template <class Change> void gate_up(const fp_layer &layer, Change change) {
         each(gated_items(layer.gate_up), [&](int item) {
-            gated(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide);
+            gated(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide, change);
         });
         c.pool->meet();
     }

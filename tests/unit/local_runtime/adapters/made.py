@@ -59,3 +59,17 @@ def merged_logits(model: Any, parts: Sequence[tuple[Tensors, float]], ids: Seque
         for name, one in linears(model).items():
             one.weight.copy_(before[name])
     return logits
+
+
+def save_gate(folder: Path, members: Sequence[Path], shapes: Sequence[tuple[int, int]], **more: Any) -> Tensors:
+    """Save a random gate of X-LoRA over adapters, with layers of these shapes; its tensors by PEFT's names."""
+    random = torch.Generator().manual_seed(len(shapes))
+    tensors = {}
+    for i, (rows, cols) in enumerate(shapes):
+        name = f"base_model.internal_xlora_classifier.layers.{3 * i}"  # ReLU and dropout lie between
+        tensors[f"{name}.weight"] = torch.randn(rows, cols, generator=random) / cols**0.5
+        tensors[f"{name}.bias"] = torch.randn(rows, generator=random)
+    sizes = {"xlora_depth": len(shapes), "xlora_size": shapes[0][0]}
+    named = {str(i): str(member) for i, member in enumerate(members)}
+    write_adapter(folder, tensors, {"peft_type": "XLORA", "adapters": named} | sizes | more)
+    return tensors

@@ -8,12 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from local_runtime.adapters.base import ATTENTION, TARGETS
 from local_runtime.adapters.load import load_adapter
 from local_runtime.models.transformer import Transformer
-from tests.unit.local_runtime.adapters.made import IDS, Logits, merged_logits, save_adapter
+from tests.unit.local_runtime.adapters.made import IDS, Logits, merged_logits, save_adapter, write_adapter
 from tests.unit.local_runtime.tiny import load_tiny, save_tiny, segment
 
-FAMILIES = ["llama", "llama 3.1, biased", "mistral, window", "qwen2", "qwen3", "gemma", "gemma2 wide", "gemma3_text wide"]
+FAMILIES = [
+    "llama",
+    "llama 3.1, biased",
+    "mistral, window",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2 wide",
+    "gemma3_text wide",
+    "mixtral",
+    "olmoe wide",
+]
 
 
 def logits_of(model: Transformer, adapter: int | None, slot: int = 0) -> Logits:
@@ -23,7 +35,8 @@ def logits_of(model: Transformer, adapter: int | None, slot: int = 0) -> Logits:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapter_is_the_merged_weights(family: str, tmp_path: Path) -> None:
     theirs = save_tiny(family, tmp_path / "base")
-    tensors = save_adapter(theirs, tmp_path / "one", 1, rank=4, lora_alpha=6)
+    targets = ATTENTION if family in ("mixtral", "olmoe wide") else TARGETS
+    tensors = save_adapter(theirs, tmp_path / "one", 1, rank=4, lora_alpha=6, targets=targets)
     ours = load_tiny(tmp_path / "base")
     plain = logits_of(ours, None)
 
@@ -70,13 +83,10 @@ def test_several_adapters_are_added_by_their_weights(tmp_path: Path) -> None:
 
 def test_ranks_and_alphas_of_their_own_and_the_root_of_the_rank_are_kept_to(tmp_path: Path) -> None:
     theirs = save_tiny("llama", tmp_path / "base")
-    save_adapter(theirs, tmp_path / "q", 1, rank=4, targets=["q_proj"])
     few, some = (
         save_adapter(theirs, tmp_path / str(rank), rank, rank=rank, targets=targets)
         for rank, targets in ((2, ["q_proj", "up_proj"]), (4, ["down_proj", "v_proj"]))
     )
-    from tests.unit.local_runtime.adapters.made import write_adapter
-
     patterns = {"rank_pattern": {"q_proj": 2, "mlp.up_proj": 2}, "alpha_pattern": {"down_proj": 8}}
     targets = ["q_proj", "up_proj", "down_proj", "v_proj"]
     config = {"r": 4, "lora_alpha": 6, "use_rslora": True, "target_modules": targets} | patterns

@@ -15,6 +15,8 @@ import pytest
 from tests.command_line import fingerpost
 from tests.eventually import comes_true
 from tests.serving import Served, environment, serving
+from tests.unit.local_runtime.adapters.made import save_adapter
+from tests.unit.local_runtime.tiny import save_tiny, save_tokenizer
 
 KEY = "a-key-of-the-model-server"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -165,3 +167,48 @@ def test_what_cannot_be_served_is_one_clear_line(
     assert ended.returncode != 0
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A tiny model, by itself and with two adapters."""
+    folder = tmp_path_factory.mktemp("adapted")
+    theirs = save_tiny("llama wide", folder / "base")
+    save_tokenizer(folder / "base")
+    for seed in (1, 2):
+        save_adapter(theirs, folder / str(seed), seed)
+    adapters = (f"one={folder / '1'}", f"two={folder / '2'}")
+    flags = ("--name", "plain", "--lora", adapters[0], "--lora", adapters[1])
+    with serving(folder, verb=("local", "serve", str(folder / "base"), *flags)) as served:
+        yield served
+
+
+def test_each_adapter_is_a_model_of_its_own_name(adapted: Served) -> None:
+    with openai.OpenAI(api_key="any", base_url=f"{adapted.url}/v1", max_retries=0) as client:
+        names = [model.id for model in client.models.list()]
+        answers = [
+            client.chat.completions.create(model=name, messages=QUESTION, max_tokens=12) for name in (*names, *names)
+        ]
+
+    assert names == ["plain", "one", "two"]
+    said = [(answer.choices[0].message.content, answer.system_fingerprint) for answer in answers]
+    assert said[:3] == said[3:]
+    assert len({text for text, _ in said}) == len({told for _, told in said}) == 3
+    assert [answer.model for answer in answers[:3]] == names
+
+
+def test_a_name_that_is_none_of_them_is_told_all(adapted: Served) -> None:
+    body = {"model": "three", "messages": QUESTION}
+
+    answer = httpx.post(f"{adapted.url}/v1/chat/completions", json=body)
+
+    assert answer.status_code == 404
+    assert "'plain', 'one', 'two'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("told", ["one", "=folder", "smollm2=/a"])
+def test_an_adapter_without_a_name_of_its_own_is_refused(told: str, tmp_path: Path) -> None:
+    refused = fingerpost("local", "serve", "bundled:smollm2", "--lora", told, env=environment(tmp_path))
+
+    assert refused.returncode == 2
+    assert "NAME=FOLDER" in refused.stderr

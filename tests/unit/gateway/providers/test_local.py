@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import ContextTooLong, InvalidRequest, UnsupportedCapability, UpstreamUnavailable
+from gateway.local import engine_fault
 from gateway.providers.base import Target, TextEngine
 from gateway.providers.local import LocalProvider
 from gateway.wire.chat_request import parse_chat
@@ -230,3 +232,43 @@ async def test_weights_that_do_not_load_are_an_unavailable_endpoint_and_tried_ag
 
     assert (await provider.open(request, target())).stream is False
     assert loads == ["bundled:x", "bundled:x"]
+
+
+async def test_sources_that_differ_in_their_adapters_share_one_engine() -> None:
+    engine, loaded = ScriptedEngine(*TALK), list[str]()
+
+    def load(source: str) -> TextEngine:
+        loaded.append(source)
+        return engine
+
+    provider = LocalProvider(load, None)
+    for source in ("bundled:x", "bundled:x+lora:/a", "bundled:x+lora:/b*0.5", "bundled:x+lora:/a"):
+        await provider.engine(source)
+
+    assert loaded == ["bundled:x"]
+    assert engine.adapters == ["+lora:/a", "+lora:/b*0.5"]
+    engine.waits_s = 2.0
+    assert provider.wait_ms("bundled:x+lora:/a") == 2000.0
+    assert {name.split("/")[0] for name in provider.gauges()} == {"bundled:x"}
+
+
+async def test_an_adapter_that_can_not_be_had_is_unavailable_and_the_base_answers_on() -> None:
+    class Plain(ScriptedEngine):
+        def adapted(self, adapters: str) -> Any:
+            raise runtime.BadWeights("the tensor 'x' is missing")
+
+    provider = LocalProvider(lambda _: Plain(*TALK), None)
+
+    with pytest.raises(UpstreamUnavailable, match="'x' is missing"):
+        await provider.engine("bundled:x+lora:/a")
+    assert await provider.engine("bundled:x")
+
+
+def test_a_row_whose_adapter_is_not_there_says_so_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").touch()
+
+    told = [engine_fault(f"{tmp_path / 'm.gguf'}{more}") for more in ("", f"+lora:{tmp_path}", "+lora:/no", "+lora:")]
+
+    assert told[:2] == [None, None]
+    assert "/no is no folder" in str(told[2])
+    assert "names no adapter" in str(told[3])

@@ -129,8 +129,8 @@ def test_damaged_files_are_typed_errors(data: st.DataObject, sound: tuple[ModelS
     spec, _, folder = sound
     broken = folder.parent / "broken"
     broken.mkdir(exist_ok=True)
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        (broken / file).write_bytes((folder / file).read_bytes())
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (broken / name).write_bytes((folder / name).read_bytes())
     file = broken / data.draw(st.sampled_from(["adapter_config.json", "adapter_model.safetensors"]))
     whole = bytearray(file.read_bytes())
     if data.draw(st.booleans()):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from local_runtime.adapters.base import Adapter, Gate
 from local_runtime.adapters.load import load_adapter
 from local_runtime.base import UnsupportedModel
 from local_runtime.models.transformer import Transformer
@@ -37,7 +38,8 @@ def shares(said: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
         found = torch.where(found == found.amax(dim=-1, keepdim=True), found, 0.0)
     if config.get("enable_softmax_topk"):
         found = (found > 0).float()  # a softmax over the only one
-    return found * config.get("global_scaling_weight", 1.0)
+    by: float = config.get("global_scaling_weight", 1.0)
+    return found * by
 
 
 def two_passes(model: Any, members: list[Tensors], gate: Tensors, config: dict[str, Any]) -> Logits:
@@ -107,13 +109,6 @@ def test_the_gate_reads_the_base_alone_however_a_prompt_is_cut(mixed: tuple[Tran
 def test_a_gate_in_a_model_that_forgets_keys_and_values_is_refused(mixed: tuple[Transformer, int, Logits]) -> None:
     ours, _, _ = mixed
     ours.shares = False
-    adapter = load_adapter_of(ours)
 
     with pytest.raises(UnsupportedModel, match="kv_policy full"):
-        ours.wear(adapter)
-
-
-def load_adapter_of(ours: Transformer) -> Any:
-    from local_runtime.adapters.base import Adapter, Gate
-
-    return Adapter((), Gate((), (), apart=False))
+        ours.wear(Adapter((), Gate((), (), apart=False)))

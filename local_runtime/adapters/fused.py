@@ -54,8 +54,8 @@ def fused(adapter: Adapter, layer: int, product: str, rows: dict[str, Rows]) -> 
 
 
 def _blocks(adapter: Adapter, layer: int, product: str) -> Iterator[tuple[int, Place, Floats, Floats]]:
-    for number, member in enumerate(adapter.members):
-        for target in PRODUCTS[product]:
+    for target in PRODUCTS[product]:
+        for number, member in enumerate(adapter.members):
             if pair := member.pairs.get((layer, target)):
                 yield number, (layer, target), pair.down, pair.up * np.float32(member.weight)
 

@@ -92,7 +92,10 @@ class Encoder(ctypes.Structure):
 class Low(ctypes.Structure):
     """What an adapter adds to one product."""
 
-    _fields_ = [("down", c_void_p), ("up", c_void_p), ("ranks", c_int32), ("width", c_int32)]
+    _fields_ = [
+        *((name, c_void_p) for name in ("down", "up", "spans")),
+        *((name, c_int32) for name in ("ranks", "width")),
+    ]
 
 
 class Lows(ctypes.Structure):

@@ -85,9 +85,11 @@ struct fp_encoder {
 };
 
 // What an adapter adds to a product's outputs: up (down x) (arXiv:2106.09685). `down` [ranks][columns padded to 32],
-// `up` [ranks][width], its rows in the matrix's order; no ranks: nothing.
+// `up` [ranks][width], its rows in the matrix's order; no ranks: nothing. Of 16 rows at a time the ranks from the first
+// of `spans` to before the second are all that are not 0: [width / 16][2].
 struct fp_low {
     const float *down, *up;
+    const int32_t *spans;
     int32_t ranks, width;
 };
 

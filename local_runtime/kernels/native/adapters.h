@@ -21,8 +21,13 @@ template <class V> class Adapters : Parts<V> {
             const int row = item / blocks, first = item % blocks * TOGETHER;
             const fp_low *low = of(layer, product, row);
             if (!low) return;
-            for (int j = first; j < std::min(first + TOGETHER, low->ranks); j++)
-                inside(row)[j] = dot(low->down + static_cast<size_t>(j) * wide, from.row(row), wide);
+            const float *down = low->down + static_cast<size_t>(first) * wide;
+            float *to = inside(row) + first;
+            if (low->ranks - first >= TOGETHER) {
+                dots<TOGETHER>(down, from.row(row), wide, to);
+                return;
+            }
+            for (int j = 0; j < low->ranks - first; j++) dots<1>(down + static_cast<size_t>(j) * wide, from.row(row), wide, to + j);
         });
         c.pool->meet();
     }
@@ -32,9 +37,10 @@ template <class V> class Adapters : Parts<V> {
         if (!c.adapted) return;
         const fp_low *low = of(layer, product, row);
         if (!low) return;
-        const float *up = low->up + strip * LANES;
+        const int first = low->spans[2 * strip], end = low->spans[2 * strip + 1];
+        const float *up = low->up + static_cast<size_t>(first) * low->width + strip * LANES, *x = inside(row);
         auto sum = V::load(out);
-        for (int j = 0; j < low->ranks; j++, up += low->width) sum = V::fma(V::all(inside(row)[j]), V::load(up), sum);
+        for (int j = first; j < end; j++, up += low->width) sum = V::fma(V::all(x[j]), V::load(up), sum);
         V::store(out, sum);
     }
 
@@ -52,10 +58,15 @@ template <class V> class Adapters : Parts<V> {
 
     float *inside(int row) const { return c.inside.data() + static_cast<size_t>(row) * c.most_ranks; }
 
-    static float dot(const float *x, const float *y, int count) {
-        auto sum = V::zero();
-        for (int i = 0; i < count; i += LANES) sum = V::fma(V::load(x + i), V::load(y + i), sum);
-        return sum_of<V>(sum);
+    // N rows of `down` times x; each sum has the same order whatever N is.
+    template <int N> static void dots(const float *down, const float *x, int wide, float *to) {
+        typename V::F sums[N];
+        for (int j = 0; j < N; j++) sums[j] = V::zero();
+        for (int i = 0; i < wide; i += LANES) {
+            const auto some = V::load(x + i);
+            for (int j = 0; j < N; j++) sums[j] = V::fma(V::load(down + j * static_cast<size_t>(wide) + i), some, sums[j]);
+        }
+        for (int j = 0; j < N; j++) to[j] = sum_of<V>(sums[j]);
     }
 };
 

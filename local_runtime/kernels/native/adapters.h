@@ -15,7 +15,6 @@ template <class V> class Adapters : Parts<V> {
 
     // down x of every row, before the product; all threads.
     void narrow(const fp_layer &layer, Product product, const Activations &from, int cols) {
-        if (!c.adapted) return;
         const int wide = padded(cols, GROUP), blocks = padded(c.most_ranks, TOGETHER) / TOGETHER;
         each(c.rows * blocks, [&](int item) {
             const int row = item / blocks, first = item % blocks * TOGETHER;
@@ -34,7 +33,6 @@ template <class V> class Adapters : Parts<V> {
 
     // Add up to 16 outputs of one row.
     void add(const fp_layer &layer, Product product, int strip, int row, float *out) const {
-        if (!c.adapted) return;
         const fp_low *low = of(layer, product, row);
         if (!low) return;
         const int first = low->spans[2 * strip], end = low->spans[2 * strip + 1];

@@ -96,10 +96,8 @@ template <class V> class Parts {
                 }
                 strip<V>(matrix, s, rows, t, n, gate);
                 strip<V>(matrix, s + 1, rows, t, n, up);
-                for (int i = 0; i < n; i++) {
-                    change(s, t + i, gate + i * LANES);
-                    change(s + 1, t + i, up + i * LANES);
-                }
+                for (int i = 0; i < n; i++) change(s, t + i, gate + i * LANES);
+                for (int i = 0; i < n; i++) change(s + 1, t + i, up + i * LANES);
                 for (int i = 0; i < n; i++) {
                     auto g = V::load(gate + i * LANES), u = V::load(up + i * LANES);
                     if (bias) {
@@ -115,7 +113,7 @@ template <class V> class Parts {
 
     void gated(const fp_matrix &matrix, const float *bias, const Activations &rows, int first, int count, int item,
                const Activations &to) {
-        gated(matrix, bias, rows, first, count, item, to, [](int, int, float *) {});
+        gated(matrix, bias, rows, first, count, item, to, [](int, int, const float *) {});
     }
 
     // `work(i)` for every i below `count`, in no order.

@@ -10,7 +10,8 @@
 
 namespace fp {
 
-template <class V> class Step : Parts<V> {
+// ADAPTED: some rows wear adapters.
+template <class V, bool ADAPTED> class Step : Parts<V> {
   public:
     explicit Step(Context &context) : Parts<V>(context), adapters(context) {}
 
@@ -68,9 +69,8 @@ template <class V> class Step : Parts<V> {
     // What every row takes beside its experts.
     void shared(const fp_layer &layer) {
         if (!layer.down.tiles) return;
-        gate_up(layer, [](int, int, float *) {});
-        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr,
-                    [](int, int, float *) {});
+        gate_up(layer, as_it_is);
+        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr, as_it_is);
     }
 
   private:
@@ -83,10 +83,10 @@ template <class V> class Step : Parts<V> {
         for (int r; (r = c.pool->take(1)) < c.rows;)
             normalise(hidden(r), layer.attn_norm, nullptr, c.narrow, r);
         c.pool->meet();
-        adapters.narrow(layer, &fp_lows::qkv, c.narrow, layer.qkv.cols);
+        narrow(layer, &fp_lows::qkv, c.narrow, layer.qkv.cols);
         multiply(layer.qkv, c.narrow, c.rows, [&](int s, int t, int n, float *out) {
             for (int i = 0; i < n; i++) {
-                adapters.add(layer, &fp_lows::qkv, s, t + i, out + i * LANES);
+                if constexpr (ADAPTED) adapters.add(layer, &fp_lows::qkv, s, t + i, out + i * LANES);
                 float *to = c.qkv + static_cast<size_t>(t + i) * c.qkv_width + s * LANES;
                 add_bias(out + i * LANES, layer.qkv_bias, s, layer.qkv.rows, to);
             }
@@ -100,12 +100,20 @@ template <class V> class Step : Parts<V> {
         for (int r; (r = c.pool->take(1)) < c.rows;)
             quantise<V>(c.mixed + static_cast<size_t>(r) * c.mixed_width, m.heads * m.head_dim, c.narrow, r);
         c.pool->meet();
-        adapters.narrow(layer, &fp_lows::out, c.narrow, layer.out.cols);
+        narrow(layer, &fp_lows::out, c.narrow, layer.out.cols);
         add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm, nullptr, changed(layer, &fp_lows::out));
     }
 
+    static void as_it_is(int, int, const float *) {}
+
     auto changed(const fp_layer &layer, typename Adapters<V>::Product product) {
-        return [this, &layer, product](int s, int row, float *out) { adapters.add(layer, product, s, row, out); };
+        return [this, &layer, product](int s, int row, float *out) {
+            if constexpr (ADAPTED) adapters.add(layer, product, s, row, out);
+        };
+    }
+
+    void narrow(const fp_layer &layer, typename Adapters<V>::Product product, const Activations &from, int cols) {
+        if constexpr (ADAPTED) adapters.narrow(layer, product, from, cols);
     }
 
     // hidden += matrix x rows, normalised first where the family does so, or times a factor for each row.
@@ -246,9 +254,9 @@ template <class V> class Step : Parts<V> {
     void feed_forward(const fp_layer &layer) {
         for (int r; (r = c.pool->take(1)) < c.rows;) normalise(hidden(r), layer.ffn_norm, nullptr, c.narrow, r);
         c.pool->meet();
-        adapters.narrow(layer, &fp_lows::gate_up, c.narrow, layer.gate_up.cols);
+        narrow(layer, &fp_lows::gate_up, c.narrow, layer.gate_up.cols);
         gate_up(layer, changed(layer, &fp_lows::gate_up));
-        adapters.narrow(layer, &fp_lows::down, c.wide, layer.down.cols);
+        narrow(layer, &fp_lows::down, c.wide, layer.down.cols);
         add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm, nullptr, changed(layer, &fp_lows::down));
     }
 
@@ -260,28 +268,36 @@ template <class V> class Step : Parts<V> {
     }
 };
 
+// A step of the kind that its rows need.
+template <class V, class Work> void step_of(Context &c, Work work) {
+    if (c.adapted)
+        work(Step<V, true>(c));
+    else
+        work(Step<V, false>(c));
+}
+
 template <class V> Kernels kernels_for() {
     return {
-        [](Context &c, const int32_t *tokens) { Step<V>(c).begin(tokens); },
+        [](Context &c, const int32_t *tokens) { Step<V, false>(c).begin(tokens); },
         [](Context &c, const int32_t *which, int count) {
-            const std::function<void(int)> work = [&](int) {
-                Step<V> step(c);
+            const auto all = [&](auto step) {
                 for (int i = 0; i < count; i++) step.layer(which[i]);
             };
+            const std::function<void(int)> work = [&](int) { step_of<V>(c, all); };
             c.pool->run(c.threads, work);
         },
         [](Context &c, const int32_t *rows, int count, float *logits) {
-            const std::function<void(int)> work = [&](int) { Step<V>(c).head(rows, count, logits); };
+            const std::function<void(int)> work = [&](int) { Step<V, false>(c).head(rows, count, logits); };
             c.pool->run(c.threads, work);
         },
         [](Context &c, int layer) {
-            const std::function<void(int)> work = [&](int) { Step<V>(c).route(layer); };
+            const std::function<void(int)> work = [&](int) { step_of<V>(c, [&](auto step) { step.route(layer); }); };
             c.pool->run(c.threads, work);
         },
         [](Context &c, int layer, float *probabilities) { Experts<V>(c).foresee(layer, probabilities); },
         [](Context &c, int layer) {
             const std::function<void(int)> work = [&](int) {
-                Step<V>(c).shared(c.layers[layer]);
+                Step<V, false>(c).shared(c.layers[layer]);
                 Experts<V>(c).gather();
             };
             c.pool->run(c.threads, work);

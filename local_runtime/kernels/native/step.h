@@ -69,14 +69,14 @@ template <class V, bool ADAPTED> class Step : Parts<V> {
     // What every row takes beside its experts.
     void shared(const fp_layer &layer) {
         if (!layer.down.tiles) return;
-        gate_up(layer, as_it_is);
-        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr, as_it_is);
+        gate_up<false>(layer);
+        add_product(layer.down, c.wide, nullptr, nullptr, layer.shared_router ? c.factor : nullptr);
     }
 
   private:
     Adapters<V> adapters;
     using P = Parts<V>;
-    using P::add_bias, P::c, P::each, P::gated, P::gated_items, P::hidden, P::inverse_rms, P::m, P::multiply, P::normalise,
+    using P::add_bias, P::c, P::each, P::gated, P::gated_with, P::gated_items, P::hidden, P::inverse_rms, P::m, P::multiply, P::normalise,
         P::share_of;
 
     void attention(int index, const fp_layer &layer) {
@@ -101,15 +101,7 @@ template <class V, bool ADAPTED> class Step : Parts<V> {
             quantise<V>(c.mixed + static_cast<size_t>(r) * c.mixed_width, m.heads * m.head_dim, c.narrow, r);
         c.pool->meet();
         narrow(layer, &fp_lows::out, c.narrow, layer.out.cols);
-        add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm, nullptr, changed(layer, &fp_lows::out));
-    }
-
-    static void as_it_is(int, int, const float *) {}
-
-    auto changed(const fp_layer &layer, typename Adapters<V>::Product product) {
-        return [this, &layer, product](int s, int row, float *out) {
-            if constexpr (ADAPTED) adapters.add(layer, product, s, row, out);
-        };
+        add_product(layer.out, c.narrow, layer.out_bias, layer.attn_post_norm, nullptr, &layer, &fp_lows::out);
     }
 
     void narrow(const fp_layer &layer, typename Adapters<V>::Product product, const Activations &from, int cols) {
@@ -117,12 +109,13 @@ template <class V, bool ADAPTED> class Step : Parts<V> {
     }
 
     // hidden += matrix x rows, normalised first where the family does so, or times a factor for each row.
-    template <class Change>
     void add_product(const fp_matrix &matrix, const Activations &rows, const float *bias, const float *norm,
-                     const float *factor, Change change) {
+                     const float *factor = nullptr, const fp_layer *adapted = nullptr,
+                     typename Adapters<V>::Product product = nullptr) {
         multiply(matrix, rows, c.rows, [&](int s, int t, int n, float *out) {
             for (int i = 0; i < n; i++) {
-                change(s, t + i, out + i * LANES);
+                if constexpr (ADAPTED)
+                    if (adapted) adapters.add(*adapted, product, s, t + i, out + i * LANES);
                 if (norm) {
                     add_bias(out + i * LANES, bias, s, matrix.rows, c.normed + (t + i) * size_t(c.hidden_width) + s * LANES);
                     continue;
@@ -255,14 +248,19 @@ template <class V, bool ADAPTED> class Step : Parts<V> {
         for (int r; (r = c.pool->take(1)) < c.rows;) normalise(hidden(r), layer.ffn_norm, nullptr, c.narrow, r);
         c.pool->meet();
         narrow(layer, &fp_lows::gate_up, c.narrow, layer.gate_up.cols);
-        gate_up(layer, changed(layer, &fp_lows::gate_up));
+        gate_up<ADAPTED>(layer);
         narrow(layer, &fp_lows::down, c.wide, layer.down.cols);
-        add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm, nullptr, changed(layer, &fp_lows::down));
+        add_product(layer.down, c.wide, layer.down_bias, layer.ffn_post_norm, nullptr, &layer, &fp_lows::down);
     }
 
-    template <class Change> void gate_up(const fp_layer &layer, Change change) {
+    template <bool CHANGED> void gate_up(const fp_layer &layer) {
         each(gated_items(layer.gate_up), [&](int item) {
-            gated(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide, change);
+            if constexpr (CHANGED)
+                gated_with(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide, [&](int s, int row, float *out) {
+                    adapters.add(layer, &fp_lows::gate_up, s, row, out);
+                });
+            else
+                gated(layer.gate_up, layer.gate_up_bias, c.narrow, 0, c.rows, item, c.wide);
         });
         c.pool->meet();
     }

@@ -1,6 +1,6 @@
 """What layers decided on token by token save and cost, beside all layers: by hidden states, or by trained predictors.
 
-    python -m benchmarks.exits [--text FILE ...] [--train 60] [--windows 5] [--json FILE]
+    python -m benchmarks.exits [--text FILE ...] [--train 60] [--windows 5] [--only change] [--json FILE]
 
 SmolLM2 on torch in float32, one thread. Of each window of 128 tokens that is judged (documentation of Python's modules,
 or the texts) the first half is a prompt, the rest is computed token by token, as an answer is; keys and values that a
@@ -131,7 +131,7 @@ def main() -> None:
         f"fitted on {ids[given.windows :].numel()} tokens in {process_time() - began:.0f} s; candidates hold the token"
     )
     print(f"in {fitted.hits:.3f}; agreement by layer", {at: round(share, 3) for at, share in fitted.agree.items()})
-    rows = _curve(judge, model, fitted)
+    rows = _curve(judge, model, fitted, given.only)
     if given.json:
         given.json.write_text(json.dumps({"hits": fitted.hits, "agree": fitted.agree, "curve": rows}, indent=1))
 
@@ -141,11 +141,12 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, nargs="*", default=())
     parser.add_argument("--train", type=int, default=60, help="windows that predictors are fitted to")
     parser.add_argument("--windows", type=int, default=5, help="windows that all is judged on")
+    parser.add_argument("--only", default="", help="policies whose name begins so")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
-def _curve(judge: Judge, model: Transformer, fitted: Fitted) -> list[Mapping[str, object]]:
+def _curve(judge: Judge, model: Transformer, fitted: Fitted, only: str) -> list[Mapping[str, object]]:
     """A row for each policy, printed as it comes."""
     whole, count, rows = judge.of(LayerPolicy), len(model.weights.layers), list[Mapping[str, object]]()
     makes: dict[str, Make] = {"all": LayerPolicy}
@@ -153,6 +154,8 @@ def _curve(judge: Judge, model: Transformer, fitted: Fitted) -> list[Mapping[str
     for sure in SURE:
         makes[f"exits {sure}"] = partial(SpeculativeExit, reading_of(model), fitted.drafter, fitted.held(sure))
     for name, make in makes.items():
+        if not name.startswith(only):
+            continue
         found = judge.of(make)
         rows.append({"policy": name, **_beside(found, whole)})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -205,3 +205,12 @@ def test_states_are_those_before_each_layer(whole: Transformer) -> None:
 def test_too_few_windows_are_refused(whole: Transformer) -> None:
     with pytest.raises(ValueError, match="3 windows are too few"):
         fit(whole, torch.tensor(IDS[:30]).view(3, 10), Recipe((1,)))
+
+
+def test_one_token_that_changes_beyond_measure_decides_nothing() -> None:
+    policy = LeastChange(4, share=0.5)
+    before = torch.ones(3, 4)
+    for layer, change in enumerate(([1.0, 1.0, 1.0], [500.0, 0.2, 0.2], [1.0, 1.0, 1.0])):
+        policy.changed(layer, before, before * (1 + torch.tensor(change).unsqueeze(1)))
+
+    assert [policy.of_token(layer, before[0]) for layer in (0, 1, 2)] == [Act.COMPUTE, Act.SKIP, Act.COMPUTE]

@@ -97,3 +97,12 @@ def test_what_prompts_tell_is_learned_and_what_they_do_not_is_not() -> None:
     assert explained[0] > 0.95 and explained[1] < 0.2
     assert math.isclose(routers.cost(0, new.expand(3, 6)), float(new @ torch.arange(6.0)) + 2, abs_tol=0.5)
     assert routers.cheapest(torch.stack([new, new]), 2) == (0, 1)
+
+
+def test_with_more_numbers_than_prompts_noise_foretells_nothing() -> None:
+    generator = torch.Generator().manual_seed(1)
+    prompts, costs = torch.randn((12, 8, 100), generator=generator), torch.randn((12, 8), generator=generator)
+
+    _, explained = fit_routers(prompts, costs)
+
+    assert float(explained.mean()) < 0.25

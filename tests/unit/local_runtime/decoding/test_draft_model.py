@@ -181,7 +181,10 @@ def test_a_token_that_the_main_model_does_not_know_is_never_guessed() -> None:
 
     told, scheduler = answers([VARIED], Fixed(2), DraftModel(model, 258, 1000))
 
+    main = scheduler._model
+    assert isinstance(main, ScriptedModel)
     assert told == [VARIED[4:64]] and scheduler.guessed > 0
+    assert max(token for call in main.calls for s in call for token in s.tokens) < 258
 
 
 def test_a_draft_model_that_costs_too_much_is_tried_now_and_then_only() -> None:
@@ -208,11 +211,17 @@ def test_a_guess_that_is_likelier_wrong_than_its_row_is_worth_is_not_checked() -
 
 def test_probabilities_are_believed_as_far_as_they_came_true() -> None:
     costs = Costs(0.3, 0.05, 0.01)
-    boasting = following([VARIED], frozenset(range(300)))
+    boasting = drafting(following([VARIED], frozenset(range(300))))
+    sure = np.zeros(258, dtype=np.float32)
+    sure[7] = 30.0
+    before = boasting._guess(sure)
 
-    _, scheduler = answers([VARIED], Costly(costs), drafting(boasting))
+    _, scheduler = answers([VARIED], Costly(costs), boasting)
 
+    after = boasting._guess(sure)
     assert 0 < scheduler.guessed < 20 and scheduler.guessed_right == 0
+    assert before[:2] == after[:2] == (7, pytest.approx(1.0))
+    assert before[2] > 0.9 and after[2] < 0.6
 
 
 def test_what_repeats_is_looked_up_and_not_written() -> None:

@@ -150,7 +150,7 @@ def test_changes_are_followed() -> None:
     assert acts == [Act.COMPUTE, Act.SKIP, Act.COMPUTE, Act.COMPUTE]
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80), st.floats(0.5, 1))
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=25, max_size=80), st.floats(0.5, 1))
 def test_from_a_threshold_on_the_wanted_share_is_right(pairs: list[tuple[float, bool]], share: float) -> None:
     sure = torch.tensor([one for one, _ in pairs]) + torch.arange(len(pairs)) * 1e-5
     right = torch.tensor([two for _, two in pairs])

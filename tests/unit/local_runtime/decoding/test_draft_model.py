@@ -220,7 +220,7 @@ def test_probabilities_are_believed_as_far_as_they_came_true() -> None:
 
     after = boasting._guess(sure)
     assert 0 < scheduler.guessed < 20 and scheduler.guessed_right == 0
-    assert before[:2] == after[:2] == (7, pytest.approx(1.0))
+    assert before[0] == after[0] == 7 and before[1] == after[1] > 0.99
     assert before[2] > 0.9 and after[2] < 0.6
 
 

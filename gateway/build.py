@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -63,9 +63,11 @@ from gateway.lifecycle.bandit_store import BanditStore
 from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.news import News
+from gateway.lifecycle.policy_desk import PolicyDesk
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import Artifacts, PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
+from gateway.lifecycle.preparing import Preparing
 from gateway.lifecycle.purse import Purse
 from gateway.local import LocalModels
 from gateway.meaning import Meanings
@@ -147,6 +149,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     embedding = Embedding(ground.local.embedder, settings.embed_timeout_s)
     paces, cache = Paces(ground.gauges, 1 / settings.workers), _cache(ground, embedding)
     policies = PolicyStore(fleet, sources.from_all, Artifacts((settings.artifact_folder,), lambda: embedding.id))
+    preparing = Preparing(policies, ground.local.embedder)
     keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
     admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
@@ -155,19 +158,8 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     delivery = Delivery(health=ground.health, estimates=estimates, ledger=ground.ledger, observer=observer)
     cache.checks = _checks(cache, embedding, Funds(paces, rulebook, ground.gauges), delivery)
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
-    pipeline = Pipeline(
-        meanings=meanings,
-        embedding=embedding,
-        dispatcher=Dispatcher(fleet.targets, ground.health, Retries(RetryBudget(monotonic), rng), rng),
-        health=ground.health,
-        admission=admission,
-        estimates=estimates,
-        delivery=delivery,
-        paces=paces,
-        purse=purse,
-        cache=cache,
-        rng=rng,
-    )
+    line = Line(meanings, embedding, admission, estimates, delivery, paces, purse, cache)
+    pipeline = _pipeline(ground, line, rng)
     news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, cache, ground.environment)
     return Gateway(
         settings=settings,
@@ -176,6 +168,8 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         policies=policies,
         policy_sources=sources,
         policy_versions=versions,
+        policy_desk=PolicyDesk(policies, versions, fleet, preparing),
+        preparing=preparing,
         stores=stores,
         keyring=keyring,
         changes=ChangeFeed(engine, news.take_up),
@@ -200,6 +194,29 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         local=ground.local,
         leaving=Leaving(settings.lame_duck_s),
         raw_routes=_raw_routes(ground, pipeline, meanings, admission, estimates, responses, keyring, observer),
+    )
+
+
+class Line(NamedTuple):
+    """What a request's straight line is made of, beside what lies under it."""
+
+    meanings: Meanings
+    embedding: Embedding
+    admission: GaugedAdmission
+    estimates: Estimates
+    delivery: Delivery
+    paces: Paces
+    purse: Purse
+    cache: Cache
+
+
+def _pipeline(ground: Ground, line: Line, rng: random.Random) -> Pipeline:
+    retries = Retries(RetryBudget(monotonic), rng)
+    return Pipeline(
+        **line._asdict(),
+        dispatcher=Dispatcher(ground.fleet.targets, ground.health, retries, rng),
+        health=ground.health,
+        rng=rng,
     )
 
 

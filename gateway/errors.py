@@ -4,7 +4,8 @@
     ├── InvalidRequest 400 ── ContextTooLong, UnsupportedCapability
     ├── MissingKey, InvalidKey 401 · PaymentRequired 402 ── BudgetExceeded, PriceUnknown
     ├── Forbidden, ModelNotAllowed 403 · ModelNotFound, NotFound 404 · RateLimited 429 (our own limits)
-    ├── MethodNotAllowed 405 · BodyTooLarge 413 · BodyTimeout 408 · RefusedUpstream (the upstream's own 4xx, relayed)
+    ├── MethodNotAllowed 405 · Conflict 409 · Stale 412 · BodyTooLarge 413 · BodyTimeout 408
+    ├── RefusedUpstream (the upstream's own 4xx, relayed)
     ├── Overloaded 503 ── NoEndpoint
     └── UpstreamError 502 ── UpstreamBroken, UpstreamAuth · UpstreamLimited 429
                               UpstreamUnavailable 503 (AddressForbidden) · UpstreamTimeout 504
@@ -112,6 +113,18 @@ class ModelNotFound(NotFound):
 
 class MethodNotAllowed(GatewayError):
     status, code, kind = 405, "method_not_allowed", "invalid_request_error"
+
+
+class Conflict(GatewayError):
+    """What is asked for does not go together with what is there."""
+
+    status, code, kind = 409, "conflict", "invalid_request_error"
+
+
+class Stale(GatewayError):
+    """Somebody else was quicker (RFC 9110, 13.1.1: If-Match)."""
+
+    status, code, kind = 412, "precondition_failed", "invalid_request_error"
 
 
 class ClientLeft(GatewayError):

@@ -54,7 +54,7 @@ class Meanings:
         return Route(active, targets)
 
     def _active(self, wanted: str, caller: Caller) -> ActivePolicy:
-        active = self._policies.current(wanted)
+        active = self._policies.current(wanted, caller)
         if active is None:
             known = ", ".join(f"auto:{one}" for one in self._policies.names())
             raise ModelNotFound(f"There is no policy '{wanted[:80]}'; known: {known}.", param="model")

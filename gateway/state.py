@@ -25,9 +25,11 @@ from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import ResponseStore
 from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
+from gateway.lifecycle.policy_desk import PolicyDesk
 from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
+from gateway.lifecycle.preparing import Preparing
 from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.pacing import Paces
@@ -49,6 +51,8 @@ class Gateway:
     policies: PolicyStore
     policy_sources: PolicySources
     policy_versions: PolicyVersions
+    policy_desk: PolicyDesk
+    preparing: Preparing
     stores: Stores
     keyring: Keyring
     changes: ChangeFeed
@@ -74,5 +78,4 @@ class Gateway:
     leaving: Leaving
     raw_routes: dict[str, RawRoute]
     ready: bool = False
-    embedding_ready: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)

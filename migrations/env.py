@@ -12,7 +12,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from gateway.ledger.engine import open_engine, writing
-from gateway.ledger.tables import metadata
+from gateway.ledger.every_table import metadata
 from gateway.ledger.versions import OPTIONS
 
 

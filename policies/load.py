@@ -91,6 +91,11 @@ def shipped_policies() -> dict[str, Policy]:
     return load_policies(_shipped_folder())
 
 
+def shipped_text(name: str) -> str:
+    """The TOML of a policy that ships with Fingerpost; `OSError` where there is none of that name."""
+    return (_shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def _shipped_folder() -> Path:
     return Path(str(files("policies")))
 

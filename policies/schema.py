@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -19,7 +20,8 @@ from policies.catalogue import Modality
 
 SCHEMA_VERSION = 1
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+NAME_PATTERN = re.compile(r"^[a-z][a-z0-9_-]{0,63}$")
+Name = Annotated[str, Field(pattern=NAME_PATTERN.pattern)]
 Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

@@ -38,7 +38,7 @@ class RuleStore:
     async def create(self, rule: Rule, *, actor: str = ITSELF) -> Rule:
         """Store a rule under a new id; of rate limits each subject has at most one."""
         async with acting(self._engine, actor) as act:
-            stored = replace(rule, id=new_id(), scope_id=await _subject(act.connection, rule.scope, rule.scope_id))
+            stored = replace(rule, id=new_id(), scope_id=await subject_of(act.connection, rule.scope, rule.scope_id))
             if isinstance(stored, RateLimit):
                 await _refuse_second(act.connection, stored)
             table = _table(type(rule))
@@ -143,8 +143,8 @@ def _table(kind: type[Budget] | type[RateLimit]) -> Table:
     return budget if kind is Budget else rate_limit
 
 
-async def _subject(connection: AsyncConnection, scope: Scope, scope_id: str) -> str:
-    """The id that rules of a subject are stored under."""
+async def subject_of(connection: AsyncConnection, scope: Scope, scope_id: str) -> str:
+    """The id that rules and policies of a subject are stored under; `RefusedField` where there is none."""
     table = _TENANTS.get(scope)
     if table is None:
         return scope_id

@@ -49,7 +49,7 @@ def _redis(gateway: Gateway) -> str:
 def _embedder(gateway: Gateway) -> str:
     if gateway.embedding.is_failing:
         return "away: categories come from predicates"
-    return "ready" if gateway.embedding_ready else "not loaded"
+    return "ready" if gateway.preparing.ready else "not loaded"
 
 
 @router.get("/metrics", responses={401: {"description": "FINGERPOST_METRICS_KEY is set, and is not what came"}})

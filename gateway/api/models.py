@@ -38,7 +38,7 @@ async def get_model(model_id: str, request: Request) -> dict[str, Any]:
 def _visible(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
     names = [caller.policy] if caller.policy else gateway.policies.names()
     routed = [AUTO, *(f"{AUTO}:{name}" for name in names)]
-    active = gateway.policies.current(caller.policy or DEFAULT_POLICY)
+    active = gateway.policies.current(caller.policy or DEFAULT_POLICY, caller)
     cards = [
         card
         for card in gateway.fleet.models()

@@ -19,7 +19,7 @@ from gateway.errors import GatewayError
 from gateway.incoming import Incoming
 from gateway.ledger.record import Record
 from gateway.ledger.revision import upgraded
-from gateway.lifecycle.run import close, prepare_policies, start
+from gateway.lifecycle.run import close, start
 from gateway.state import Gateway
 from gateway.wire.chat_request import ChatRequest, parse_chat
 from gateway.wire.explanation import explanation
@@ -106,7 +106,7 @@ async def _explained(request: ChatRequest) -> dict[str, Any]:
     gateway = await _gateway()
     await start(gateway)
     try:
-        await prepare_policies(gateway)
+        await gateway.preparing()
         incoming = _incoming()
         record = incoming.record
         record.model_requested = request.envelope.model
@@ -122,7 +122,7 @@ async def _here(request: ChatRequest) -> AsyncIterator[bytes]:
     gateway = await _gateway()
     await start(gateway)
     try:
-        await prepare_policies(gateway)
+        await gateway.preparing()
         incoming = _incoming()
         record = incoming.record
         reply = await gateway.pipeline.chat(request, incoming)

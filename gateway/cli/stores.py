@@ -53,7 +53,7 @@ def actor() -> str:
 
 def known(policy: str | None) -> Known:
     """What terms may name; policies are looked for only where one is named."""
-    policies = in_force() if policy else {}
+    policies = [name for name in in_force() if "@" not in name] if policy else []
     return Known(policies, {card.id for card in catalogue_of(settings_or_fail()).model})
 
 

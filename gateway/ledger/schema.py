@@ -20,8 +20,8 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.ledger.engine import hidden, normalise_url, open_engine, writing
+from gateway.ledger.every_table import metadata
 from gateway.ledger.faults import SchemaError
-from gateway.ledger.tables import metadata
 from gateway.ledger.versions import OPTIONS, alembic_config
 
 Result = TypeVar("Result")

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
@@ -28,20 +27,12 @@ from sqlalchemy import (
     text,
 )
 
-NAMING: Final = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from gateway.ledger.metadata import metadata
 
 LIVING: Final = "revoked_at IS NULL"
 NAMED: Final = "end_user IS NOT NULL"
 SCOPES: Final = "scope IN ('organisation', 'team', 'key', 'model', 'tag')"
 WINDOWS: Final = "\"window\" IN ('total', 'calendar', 'rolling')"
-
-metadata: Final = MetaData(naming_convention=NAMING)
 
 request_log: Final = Table(
     "request_log",
@@ -365,18 +356,4 @@ cache_label: Final = Table(
     Column("share", Double),
     Column("score", Double),
     Index(None, "at"),
-)
-
-policy_version: Final = Table(
-    "policy_version",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("author", Text, nullable=False),
-    Column("note", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Index(None, "name", "id"),
-    sqlite_autoincrement=True,
 )

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from alembic.config import Config
 
+from gateway.ledger.every_table import metadata
 from gateway.ledger.revision import MIGRATIONS, VERSION_TABLE
-from gateway.ledger.tables import metadata
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:

@@ -9,7 +9,7 @@ from gateway.admission.rulebook import Rulebook
 from gateway.admission.secrets import SecretStore
 from gateway.cache.cache import Cache
 from gateway.dispatch.fleet import Fleet, resolve_secrets
-from gateway.ledger.acts import Change
+from gateway.ledger.acts import EVERYTHING, POLICY, Change
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.providers.base import Provider
 
@@ -40,6 +40,8 @@ class News:
     async def take_up(self, changes: Sequence[Change]) -> None:
         """Raises `OSError` where the database is needed and away; then everything has to be said again."""
         self._keyring.take_up(changes)
+        if any(one.what in (POLICY, EVERYTHING) for one in changes):
+            self._policies.hurry()
         await self._rulebook.take_up(changes)
         if await self._secrets.take_up(changes):
             self._use_secrets()

@@ -1,12 +1,13 @@
-"""Where policies come from: what ships, the operator's folder, and what was pushed; the later wins."""
+"""Where policies come from: what ships, the operator's folder, and what admins put in force; the later wins."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.lifecycle.policy_store import SHIPPED, Sourced
+from gateway.lifecycle.policy_store import SHIPPED, Found, Sourced, policy_key
 from gateway.lifecycle.policy_versions import PolicyVersions, VersionRow
 from gateway.settings import Settings
+from policies.errors import PolicyError
 from policies.load import load_policies, parse_policy, shipped_policies
 from policies.schema import Policy
 
@@ -21,7 +22,7 @@ class PolicySources:
         self._versions = versions
         self._files: Sourced = {}
         self._signature: Signature | None = None
-        self._parsed: dict[int, Policy] = {}
+        self._parsed: dict[int, Policy | PolicyError] = {}
 
     def from_files(self) -> Sourced:
         """Shipped policies with the folder's over them; `PolicyError` where a file is wrong."""
@@ -34,21 +35,33 @@ class PolicySources:
             self._files, self._signature = found, signature
         return self._files
 
-    async def from_all(self) -> Sourced:
-        """Files with pushed versions over them; `DatabaseUnavailable` where those can't be read."""
-        found = dict(self.from_files())
-        for name, row in (await self._versions.latest()).items():
-            found[name] = (self._pushed(row), _named(row))
-        return found
+    async def from_all(self) -> Found:
+        """Files with what is in force over them; `DatabaseUnavailable` where that can't be read."""
+        files = self.from_files()
+        policies, faults, differs = dict(files), {}, {}
+        for (name, scope), row in sorted((await self._versions.active()).items()):
+            policy, key = self._pushed(row), policy_key(name, scope)
+            if isinstance(policy, PolicyError):
+                faults[key] = str(policy)
+                continue
+            policies[key] = (policy, named(row))
+            filed = files.get(name)
+            if not scope and filed is not None and filed[1] != SHIPPED and filed[0].sha256() != policy.sha256():
+                differs[name] = f"{filed[1]} says something else than {named(row)}, which is in force"
+        return Found(policies, files, faults, differs)
 
-    def _pushed(self, row: VersionRow) -> Policy:
-        policy = self._parsed.get(row.id)
-        if policy is None:
-            policy = self._parsed[row.id] = parse_policy(row.body, _named(row))
-        return policy
+    def _pushed(self, row: VersionRow) -> Policy | PolicyError:
+        """A version that this release can't read any more is a fault of its name alone."""
+        if row.id not in self._parsed:
+            try:
+                self._parsed[row.id] = parse_policy(row.body, named(row))
+            except PolicyError as error:
+                self._parsed[row.id] = error
+        return self._parsed[row.id]
 
 
-def _named(row: VersionRow) -> str:
+def named(row: VersionRow) -> str:
+    """What messages call a version."""
     return f"database version {row.id}"
 
 

@@ -10,7 +10,6 @@ from gateway.ledger.faults import DatabaseUnavailable
 from gateway.ledger.privacy import sweep
 from gateway.providers.local import LocalProvider
 from gateway.state import Gateway
-from local_runtime.embedders.errors import EmbedderError
 
 log = logging.getLogger(__name__)
 POLICY_POLL_S = 1.0
@@ -28,11 +27,11 @@ async def start(gateway: Gateway) -> None:
     await _load_policies(gateway)
     if gateway.settings.preload:
         await preload(gateway)
-    gateway.tasks.append(asyncio.create_task(gateway.policies.watch(POLICY_POLL_S, lambda: prepare_policies(gateway))))
+    gateway.tasks.append(asyncio.create_task(gateway.policies.watch(POLICY_POLL_S, gateway.preparing)))
     if gateway.settings.preload:
-        await prepare_policies(gateway)
+        await gateway.preparing()
     else:
-        gateway.tasks.append(asyncio.create_task(prepare_policies(gateway)))
+        gateway.tasks.append(asyncio.create_task(gateway.preparing()))
     gateway.tasks.append(asyncio.create_task(gateway.changes.run()))
     gateway.tasks.append(asyncio.create_task(_learn(gateway)))
     await _recall(gateway)
@@ -126,20 +125,6 @@ async def preload(gateway: Gateway) -> None:
     """Let every provider do beforehand what a first call would wait for."""
     for target in gateway.fleet.targets.values():
         await target.provider.warm(target)
-
-
-async def prepare_policies(gateway: Gateway) -> None:
-    """Embed the example prompts of policies that have any."""
-    embedder = gateway.local.embedder
-    for active in gateway.policies.all():
-        if active.categoriser.ready or embedder is None:
-            continue
-        try:
-            await active.categoriser.prepare(embedder.embed)
-        except EmbedderError as error:
-            log.error("the examples of policy %s are not used: %s", active.policy.name, error)
-            return
-    gateway.embedding_ready = embedder is not None
 
 
 async def _refresh_gauges(gateway: Gateway) -> None:

@@ -16,7 +16,7 @@ from gateway.admission.rules import Budget
 from gateway.admission.spend_book import SpendBook
 from gateway.admission.sql_gauges import SqlGauges
 from gateway.ledger.engine import open_engine
-from gateway.ledger.tables import metadata
+from gateway.ledger.every_table import metadata
 from gateway.redis_link import RedisLink
 from tests.integration.redis_server import RedisServer
 

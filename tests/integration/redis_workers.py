@@ -14,7 +14,7 @@ from gateway.admission.redis_gauges import RedisGauges
 from gateway.admission.rules import Budget, Period, RateLimit, Rules, Scope, Window, WindowKind
 from gateway.admission.spend_book import SpendBook
 from gateway.ledger.engine import open_engine
-from gateway.ledger.tables import metadata
+from gateway.ledger.every_table import metadata
 from gateway.redis_link import RedisLink
 from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.admission.gauges import Demand, GaugesUnavailable, Granted, Kind, Refused, Settlement
 from gateway.admission.redis_gauges import RedisGauges
 from gateway.admission.spend_book import SpendBook
-from gateway.ledger.tables import metadata
+from gateway.ledger.every_table import metadata
 from gateway.redis_link import RedisLink, encoded
 from tests.eventually import eventually
 from tests.integration.redis_server import RedisServer, locked_redis_server, redis_running, redis_server

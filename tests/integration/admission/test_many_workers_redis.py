@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger.engine import open_engine
-from gateway.ledger.tables import metadata
+from gateway.ledger.every_table import metadata
 from tests.integration.admission.streams import USD, Plan
 from tests.integration.admission.trial import run_trial
 from tests.integration.redis_server import RedisServer, redis_running, redis_server

@@ -17,7 +17,8 @@ from gateway.admission.gauges import Demand, Gauges, GaugesUnavailable, Granted,
 from gateway.admission.rules import Budget, RateLimit, Rules, Scope, Window, WindowKind
 from gateway.admission.sql_gauges import SqlGauges
 from gateway.ledger.engine import open_engine
-from gateway.ledger.tables import budget_spend, metadata
+from gateway.ledger.every_table import metadata
+from gateway.ledger.tables import budget_spend
 from tests.contract.gauge_stores import Clock, agreed
 from tests.integration.postgres import PostgresServer, postgres_server, postgres_url
 

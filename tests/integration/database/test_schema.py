@@ -100,7 +100,7 @@ def test_a_database_that_was_never_upgraded_is_told_the_command(database_url: st
 
 def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(database_url: str) -> None:
     upgrade(database_url)
-    _run_sql(database_url, "INSERT INTO policy_version VALUES (1, 'default', 'b', 's', 'a', 'n', 0)")
+    _run_sql(database_url, "INSERT INTO policy_version VALUES (1, 'default', 'b', 's', 'a', 'n', 0, 'ready', NULL)")
 
     assert upgrade(database_url).problem is None
     assert _run_sql(database_url, "SELECT name FROM policy_version") == [("default",)]
@@ -192,3 +192,26 @@ def _run_sql(database_url: str, statement: str) -> list[tuple[object, ...]]:
             await engine.dispose()
 
     return asyncio.run(run())
+
+
+def test_what_was_in_force_before_pointers_stays_in_force_up_and_down(database_url: str) -> None:
+    upgrade(database_url, "0008")
+    columns = "name, body, sha256, author, note, created_at"
+    for values in (
+        "'default', 'old', 's', 'a', '', 1",
+        "'default', 'new', 's', 'b', 'n', 2",
+        "'x', 'y', '', 'c', '', 3",
+    ):
+        _run_sql(database_url, f"INSERT INTO policy_version ({columns}) VALUES ({values})")
+
+    assert upgrade(database_url).problem is None
+    found = _run_sql(database_url, "SELECT name, scope, version_id, revision, actor FROM policy_active ORDER BY name")
+    moved = _run_sql(database_url, "SELECT name, version_id, action, note FROM policy_move ORDER BY name")
+    assert found == [("default", "", 2, 1, "b"), ("x", "", 3, 1, "c")]
+    assert moved == [("default", 2, "activate", "n"), ("x", 3, "activate", "")]
+
+    _run_sql(database_url, "UPDATE policy_active SET version_id = 1 WHERE name = 'default'")
+    _run_sql(database_url, "UPDATE policy_active SET version_id = NULL WHERE name = 'x'")
+    downgrade(database_url, "0008")
+    newest = "SELECT name, body FROM policy_version WHERE id IN (SELECT max(id) FROM policy_version GROUP BY name)"
+    assert _run_sql(database_url, newest) == [("default", "old")]

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.admission.estimates import Estimates
 from gateway.ledger.engine import open_engine, writing
+from gateway.ledger.every_table import metadata
 from gateway.ledger.inserts import Inserter
 from gateway.ledger.record import Record
 from gateway.ledger.rows import to_row
-from gateway.ledger.tables import metadata
 from gateway.wire.chat_request import ChatRequest, parse_chat
 from gateway.wire.completions_request import CompletionsDialect
 from policies.catalogue import Endpoint, Modality, ModelCard

@@ -1,0 +1,55 @@
+"""The tables of policies' lives: versions and what is in force. See `tables` for units."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, Table, Text, UniqueConstraint
+
+from gateway.ledger.metadata import metadata
+
+# Rows are added, never changed; `state` is 'draft' or 'ready', `parent_id` what it was made from.
+policy_version: Final = Table(
+    "policy_version",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("state", Text, nullable=False, server_default="ready"),
+    Column("parent_id", Integer),
+    Index(None, "name", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Which version of a policy is in force, for everybody (scope "") or an organisation, team or key ("team:ID"); NULL:
+# what files say. Each move of it is a row of `policy_move`.
+policy_active: Final = Table(
+    "policy_active",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("version_id", Integer),
+    Column("revision", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+policy_move: Final = Table(
+    "policy_move",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("version_id", Integer),
+    Column("revision", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    UniqueConstraint("name", "scope", "revision"),
+    sqlite_autoincrement=True,
+)

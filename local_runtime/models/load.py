@@ -109,7 +109,8 @@ def load_model(path: Path, options: LoadOptions) -> LoadedModel:
     if options.layers is not None:
         loaded.model.layers = parsed(options.layers, len(loaded.model.layers))
     computed = type(loaded.model).__name__, list(loaded.model.layers)
-    ways = options.dtype, options.activation_bits, options.expert_dtype, options.expert_top_p, options.kv_policy
+    experts = None if options.expert_bytes is None else options.expert_dtype  # without a budget they are as all else is
+    ways = options.dtype, options.activation_bits, experts, options.expert_top_p, options.kv_policy
     return replace(loaded, fingerprint=fingerprint(path, (*ways, *computed)))
 
 

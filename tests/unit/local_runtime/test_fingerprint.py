@@ -39,6 +39,12 @@ def test_computed_otherwise_it_is_another_one(folder: Path, options: dict[str, s
     assert plain != other
 
 
+def test_a_number_format_that_has_no_effect_is_not_told_apart(folder: Path) -> None:
+    plain = load_model(folder, LoadOptions("float32", slots=1)).fingerprint
+
+    assert load_model(folder, LoadOptions("float32", slots=1, expert_dtype="int4")).fingerprint == plain
+
+
 @pytest.mark.parametrize("at", [0, 70_000, 1_500_000, -1])
 def test_other_bytes_are_another_one(at: int, tmp_path: Path) -> None:
     file = tmp_path / "weights.gguf"

@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from gateway.api import cache, feedback, health, models, responses
-from gateway.api.admin import audit, budgets, keys, limits, organisations, policy, requests, teams
+from gateway.api.admin import audit, budgets, dry_runs, keys, limits, organisations, policy, requests, teams
 from gateway.api.admin import cache as admin_cache
 from gateway.api.openapi import describe_raw_routes
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
@@ -100,7 +100,19 @@ def front(gateway: Gateway) -> Front:
     )
     app.state.gateway = gateway
     public = (models, responses, feedback, cache, health)
-    for module in (*public, keys, organisations, teams, budgets, limits, audit, policy, requests, admin_cache):
+    for module in (
+        *public,
+        keys,
+        organisations,
+        teams,
+        budgets,
+        limits,
+        audit,
+        policy,
+        dry_runs,
+        requests,
+        admin_cache,
+    ):
         app.include_router(module.router)
     add_error_handlers(app)
     describe_raw_routes(app, gateway.raw_routes)

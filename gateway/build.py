@@ -60,6 +60,8 @@ from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import KEPT_DAYS, ResponseStore
 from gateway.ledger.writer import LedgerWriter
 from gateway.lifecycle.bandit_store import BanditStore
+from gateway.lifecycle.dry_run.jobs import DryRuns
+from gateway.lifecycle.dry_run.store import ReportStore
 from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.news import News
@@ -170,6 +172,8 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         policy_versions=versions,
         policy_desk=PolicyDesk(policies, versions, fleet, preparing),
         preparing=preparing,
+        dry_runs=DryRuns(ReportStore(engine)),
+        health=ground.health,
         stores=stores,
         keyring=keyring,
         changes=ChangeFeed(engine, news.take_up),

@@ -18,11 +18,13 @@ from gateway.admission.webhooks import Webhooks
 from gateway.api.raw import RawRoute
 from gateway.cache.cache import Cache
 from gateway.dispatch.fleet import Fleet
+from gateway.dispatch.health import Health
 from gateway.dispatch.shared_health import SharedHealth
 from gateway.embedding import Embedding
 from gateway.ledger.base import Ledger
 from gateway.ledger.feedback import FeedbackStore
 from gateway.ledger.response_store import ResponseStore
+from gateway.lifecycle.dry_run.jobs import DryRuns
 from gateway.lifecycle.learning import Lessons
 from gateway.lifecycle.leaving import Leaving
 from gateway.lifecycle.policy_desk import PolicyDesk
@@ -53,6 +55,8 @@ class Gateway:
     policy_versions: PolicyVersions
     policy_desk: PolicyDesk
     preparing: Preparing
+    dry_runs: DryRuns
+    health: Health
     stores: Stores
     keyring: Keyring
     changes: ChangeFeed

@@ -19,6 +19,7 @@ from gateway.cli import (
     data,
     db,
     doctor,
+    dry_run,
     evaluate,
     key,
     limit,
@@ -57,6 +58,7 @@ app.add_typer(budget.app, name="budget")
 app.add_typer(limit.app, name="limit")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
+policy.app.command("dry-run")(dry_run.dry_run_command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(data.app, name="data")

@@ -102,7 +102,7 @@ async def export(
 
 def _take(row: Row[Any], wanted: Wanted, done: Exported, tables: Tables, vectors: list[_Vector]) -> None:
     """One request into the tables, or into the count of those left out."""
-    text = _asked(row.prompt)
+    text = asked_text(row.prompt)
     usable = row.embedding is not None and row.embedder == done.embedder
     if row.strategy not in (None, SINGLE):
         done.leave_out("a strategy made several calls")
@@ -136,7 +136,7 @@ def _propensity(row: Row[Any]) -> float | None:
     return min(share, 1.0)  # a sum over endpoints may be a hair above
 
 
-def _asked(prompt: str | None) -> str:
+def asked_text(prompt: str | None) -> str:
     """The text that was routed by, out of the logged messages: the user's last; '' where they can't be read."""
     if not prompt:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Table, Text, UniqueConstraint
 
 from gateway.ledger.metadata import metadata
 
@@ -52,4 +52,27 @@ policy_move: Final = Table(
     Column("note", Text, nullable=False),
     UniqueConstraint("name", "scope", "revision"),
     sqlite_autoincrement=True,
+)
+
+# Dry runs: `state` is running, done, failed or cancelled, `done` a share, `asked` what was wanted; who runs one says so
+# at `seen_at` again and again.
+policy_report: Final = Table(
+    "policy_report",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("version_id", Integer),
+    Column("body", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("done", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("asked", JSON(none_as_null=True), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", Text),
+    Index(None, "policy", "created_at"),
 )

@@ -76,6 +76,7 @@ async def close(gateway: Gateway) -> None:
     for task in gateway.tasks:
         task.cancel()
     await asyncio.gather(*gateway.tasks, return_exceptions=True)
+    await gateway.dry_runs.close()
     grace_s = gateway.settings.grace_s
     if gateway.shared_health is not None:
         await gateway.shared_health.close()

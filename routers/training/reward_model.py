@@ -55,8 +55,9 @@ def fitted(features: Doubles, chosen: Indices, reward: Doubles, models: int, slo
     slope = np.linalg.solve(features.T @ features + SLOPE_STRENGTH * unit, features.T @ rest).astype(np.float64)
     rest = rest - features @ slope
     gram, moment = np.zeros((models, dimensions, dimensions)), np.zeros((models, dimensions))
-    np.add.at(gram, chosen, features[:, :, None] * features[:, None, :])
-    np.add.at(moment, chosen, features * rest[:, None])
+    for model in np.unique(chosen):
+        own_rows = features[chosen == model]
+        gram[model], moment[model] = own_rows.T @ own_rows, own_rows.T @ rest[chosen == model]
     own = np.linalg.solve(gram + OWN_STRENGTH * unit, moment[:, :, None])[:, :, 0].astype(np.float64)
     mean = mean + _shrunk_means(rest - (features * own[chosen]).sum(axis=1), chosen, models, 0.0)
     return RewardModel(mean, slope, own)

@@ -22,6 +22,7 @@ EXAMPLES = (
 # A new route is written down here, so that somebody has thought of who may use it.
 ADMIN_ROUTES = [
     ("DELETE", "/admin/budgets/budget_id"),
+    ("DELETE", "/admin/dry-runs/report_id"),
     ("DELETE", "/admin/keys/key_id"),
     ("DELETE", "/admin/limits/limit_id"),
     ("DELETE", "/admin/organisations/organisation_id"),
@@ -35,6 +36,8 @@ ADMIN_ROUTES = [
     ("GET", "/admin/cache/entries"),
     ("GET", "/admin/cache/entries/entry_id"),
     ("GET", "/admin/cache/trust"),
+    ("GET", "/admin/dry-runs"),
+    ("GET", "/admin/dry-runs/report_id"),
     ("GET", "/admin/keys"),
     ("GET", "/admin/keys/key_id"),
     ("GET", "/admin/limits"),
@@ -60,6 +63,7 @@ ADMIN_ROUTES = [
     ("POST", "/admin/budgets"),
     ("POST", "/admin/cache/invalidate"),
     ("POST", "/admin/cache/trust/reset"),
+    ("POST", "/admin/dry-runs"),
     ("POST", "/admin/keys"),
     ("POST", "/admin/keys/key_id/rotate"),
     ("POST", "/admin/limits"),

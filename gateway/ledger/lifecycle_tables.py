@@ -1,4 +1,4 @@
-"""The tables of policies' lives: versions and what is in force. See `tables` for units."""
+"""The tables of policies' lives and of those who edit them. See `tables` for units."""
 
 from __future__ import annotations
 
@@ -75,4 +75,18 @@ policy_report: Final = Table(
     Column("result", JSON(none_as_null=True)),
     Column("error", Text),
     Index(None, "policy", "created_at"),
+
+# Who is logged in to the console: by the hash of a cookie's token. `subject` is who stands in the audit log; `key_id` the
+# admin key that opened the session, whose end is its end.
+console_session: Final = Table(
+    "console_session",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("key_id", Text),
+    Column("csrf", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Index(None, "seen_at"),
 )

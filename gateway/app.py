@@ -25,6 +25,7 @@ from gateway.lifecycle.run import close, start
 from gateway.server import configure_logging, ending_with_supervisor
 from gateway.settings import Settings
 from gateway.state import Gateway
+from gateway.ui.app import console, is_of_console
 
 
 class Front:
@@ -34,6 +35,7 @@ class Front:
         self.gateway = gateway
         self.app = app
         self._raw = gateway.raw_routes
+        self._console = console(gateway) if gateway.settings.console else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -44,6 +46,9 @@ class Front:
                 await route(scope, receive, send)
                 return
             send = _with_request_id(send)
+            if self._console is not None and is_of_console(scope):
+                await self._console(scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
 

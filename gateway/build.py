@@ -89,6 +89,11 @@ from gateway.request_log import RequestLog
 from gateway.settings import Settings, environment_value, metrics_folder
 from gateway.state import Gateway
 from gateway.tracing import Tracer
+from gateway.ui.parts import Parts
+from gateway.ui.rendering import Rendering
+from gateway.ui.sessions import Lifetime, SessionStore, key_roles
+from gateway.ui.throttle import Throttle
+from gateway.ui.usage import LedgerUsage
 from policies.catalogue import Catalogue
 from policies.load import load_catalogue, shipped_catalogue_path
 
@@ -191,6 +196,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         tracer=tracer,
         pipeline=pipeline,
         cache=cache,
+        console=_console(ground),
         learning=Lessons(BanditStore(engine), purse, policies.all),
         embedding=embedding,
         paces=paces,
@@ -308,6 +314,18 @@ def _gauges(settings: Settings, engine: AsyncEngine, link: RedisLink | None) -> 
 def _shared_health(ground: Ground) -> SharedHealth | None:
     """What workers tell each other of endpoints, where they have a Redis."""
     return SharedHealth(ground.health, RedisSharedState(ground.link), monotonic) if ground.link is not None else None
+
+
+def _console(ground: Ground) -> Parts:
+    """What the admin console's pages are made of."""
+    settings = ground.settings
+    lifetime = Lifetime(settings.console_idle_s, settings.console_session_s)
+    return Parts(
+        rendering=Rendering(),
+        sessions=SessionStore(ground.engine, lifetime, key_roles(settings.console_key_role)),
+        throttle=Throttle(monotonic),
+        usage=LedgerUsage(ground.engine),
+    )
 
 
 def _lines(settings: Settings) -> RequestLog | None:

@@ -84,6 +84,19 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     otlp_endpoint: str = Field(default="", description="where traces go, such as http://127.0.0.1:4318")
     prompt_retention_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    console: bool = Field(default=True, description="serve the admin console under /admin/console")
+    public_url: str = Field(default="", description="where browsers find the gateway, such as https://llm.example.com")
+    console_idle_s: Seconds = 3600.0
+    console_session_s: Seconds = 43_200.0
+    console_key_role: Literal["admin", "editor", "viewer", "none"] = Field(
+        default="admin", description="the most that an admin key may do in the console; none: it can't log in"
+    )
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: str = "openid email profile"
+    oidc_claim: str = Field(default="groups", description="the claim that says somebody's role")
+    oidc_roles: str = Field(default="", description="value=role, comma between; empty: nobody gets in")
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -41,6 +41,7 @@ from gateway.redis_link import RedisLink
 from gateway.request_log import RequestLog
 from gateway.settings import Settings
 from gateway.tracing import Tracer
+from gateway.ui.parts import Parts
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Gateway:
     tracer: Tracer | None
     pipeline: Pipeline
     cache: Cache
+    console: Parts
     learning: Lessons
     embedding: Embedding
     paces: Paces

@@ -75,9 +75,10 @@ policy_report: Final = Table(
     Column("result", JSON(none_as_null=True)),
     Column("error", Text),
     Index(None, "policy", "created_at"),
+)
 
-# Who is logged in to the console: by the hash of a cookie's token. `subject` is who stands in the audit log; `key_id` the
-# admin key that opened the session, whose end is its end.
+# Who is logged in to the console: by the hash of a cookie's token. `subject` is who stands in the audit log; `key_id`
+# the admin key that opened the session, whose end is its end.
 console_session: Final = Table(
     "console_session",
     metadata,

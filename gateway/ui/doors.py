@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import Depends, Request
@@ -11,35 +11,32 @@ from fastapi import Depends, Request
 from gateway.api.admin.access import gateway_of
 from gateway.api.raw import read_body
 from gateway.errors import Forbidden, InvalidRequest
+from gateway.ui import cookies
 from gateway.ui.rendering import BASE
-from gateway.ui.sessions import Role, Session
+from gateway.ui.roles import Role
+from gateway.ui.sessions import Session
 
-COOKIE: Final = "fingerpost_console"
 MAX_BYTES: Final = 2 * 1024 * 1024
 MAX_FIELDS: Final = 500
 
 
 class LoginNeeded(Exception):
-    """Nobody is logged in; `then` is the page that was asked for."""
+    """Nobody is logged in; `location` is the login page, from where one comes back."""
 
     def __init__(self, then: str) -> None:
         super().__init__("log in first")
-        self.then = then
-
-    @property
-    def location(self) -> str:
-        """The login page, from where one comes back."""
-        return f"{BASE}/login?then={quote(self.then, safe='')}"
+        self.location = f"{BASE}/login?then={quote(then, safe='')}"
 
 
 class Form(Mapping[str, str]):
-    """A form's fields; of a name that comes more than once the last counts, `every` has all."""
+    """A form's fields, without spaces around them; of a name that comes more than once the last counts, `every` has
+    all."""
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[name][-1]
+        return self._fields[name][-1].strip()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -51,13 +48,26 @@ class Form(Mapping[str, str]):
         """All values of one name."""
         return list(self._fields.get(name, ()))
 
+    def given(self, *names: str) -> dict[str, str]:
+        """Of these fields those that are not left empty."""
+        return {name: self[name] for name in names if self.get(name)}
+
+
+class Acting(NamedTuple):
+    """Somebody who may do what they ask for, and the form by which they ask."""
+
+    session: Session
+    form: Form
+
 
 async def visitor(request: Request) -> Session:
     """Whoever is logged in; `LoginNeeded` otherwise."""
-    token = request.cookies.get(COOKIE, "")
-    session = await gateway_of(request).sessions.find(token) if token else None
+    token = request.cookies.get(cookies.SESSION, "")
+    used = request.headers.get("x-unasked") is None
+    session = await gateway_of(request).console.sessions.find(token, used=used) if token else None
     if session is None:
         raise LoginNeeded(_asked(request))
+    request.state.session = session
     return session
 
 
@@ -73,7 +83,7 @@ def _asked(request: Request) -> str:
 
 async def form_of(request: Request) -> Form:
     """The fields of a form; `InvalidRequest` where the body is none. Comes from our own pages only: `Forbidden`."""
-    _own_site(request)
+    check_own_site(request)
     gateway = gateway_of(request)
     body = await read_body(request.scope, request.receive, MAX_BYTES, gateway.settings.body_timeout_s)
     try:
@@ -84,33 +94,51 @@ async def form_of(request: Request) -> Form:
         ) from error
 
 
-def _own_site(request: Request) -> None:
-    """What browsers say of where a form comes from; those too old to say so are held by the cookie (SameSite)."""
+def check_own_site(request: Request) -> None:
+    """What browsers say of where a form comes from; those too old to say so are held by the form's token."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    foreign = site not in (None, "same-origin", "none")
+    foreign = site not in (None, "same-origin")
     if not foreign and site is None and origin is not None:
-        foreign = urlsplit(origin).netloc != request.headers.get("host")
+        public = gateway_of(request).settings.public_url
+        own = {request.headers.get("host"), urlsplit(public).netloc} - {None, ""}
+        foreign = urlsplit(origin).netloc not in own
     if foreign:
         raise Forbidden("This form does not come from the console.")
 
 
-class Acting:
-    """A visitor of a role who sends a form that is theirs."""
+async def looking(request: Request) -> Acting:
+    """Anybody who is logged in."""
+    return await _acting(request, Role.VIEWER)
 
-    def __init__(self, needed: Role) -> None:
-        self._needed = needed
 
-    async def __call__(self, request: Request) -> tuple[Session, Form]:
-        session = await visitor(request)
-        form = await form_of(request)
-        if not session.is_meant(request.headers.get("x-csrf-token") or form.get("csrf", "")):
-            raise Forbidden("The page is too old to act from: load it again, and repeat what you did.")
-        if not session.role.may(self._needed):
-            raise Forbidden(f"This needs the role '{self._needed}'; you are logged in as '{session.role}'.")
-        return session, form
+async def editing(request: Request) -> Acting:
+    """An editor or an admin."""
+    return await _acting(request, Role.EDITOR)
+
+
+async def administering(request: Request) -> Acting:
+    """An admin."""
+    return await _acting(request, Role.ADMIN)
+
+
+async def _acting(request: Request, needed: Role) -> Acting:
+    """Lets through who has a role and sends a form that is theirs."""
+    session = await visitor(request)
+    check_own_site(request)
+    allow(session, needed)
+    form = await form_of(request)
+    if not session.is_meant(request.headers.get("x-csrf-token") or form.get("csrf", "")):
+        raise Forbidden("The page is too old to act from: load it again, and repeat what you did.")
+    return Acting(session, form)
+
+
+def allow(session: Session, needed: Role) -> None:
+    """`Forbidden` where the role is not enough."""
+    if not session.role.may(needed):
+        raise Forbidden(f"This needs the role '{needed}'; you are logged in as '{session.role}'.")
 
 
 Visitor = Annotated[Session, Depends(visitor)]
-Editing = Annotated[tuple[Session, Form], Depends(Acting(Role.EDITOR))]
-Administering = Annotated[tuple[Session, Form], Depends(Acting(Role.ADMIN))]
-Looking = Annotated[tuple[Session, Form], Depends(Acting(Role.VIEWER))]
+Looking = Annotated[Acting, Depends(looking)]
+Editing = Annotated[Acting, Depends(editing)]
+Administering = Annotated[Acting, Depends(administering)]

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 BASE: Final = "/admin/console"
+NONE: Final = "\u2013"  # an en dash
 _NANO: Final = 1_000_000_000
 
 
@@ -26,6 +27,7 @@ class Asset:
 
     body: bytes
     kind: str
+    version: str
     url: str
 
 
@@ -45,7 +47,16 @@ class Rendering:
             lstrip_blocks=True,
         )
         self._env.filters.update(
-            usd=usd, ms=ms, number=number, percent=percent, json=_json, ago=lambda at: ago(at, now()), when=when
+            usd=usd,
+            ms=ms,
+            number=number,
+            percent=percent,
+            json=_json,
+            compact=lambda value: json.dumps(value, separators=(",", ":")),
+            ago=lambda at: ago(at, now()),
+            when=when,
+            pair=lambda text: (text, text),
+            minute=lambda at: "" if at is None else at.strftime("%Y-%m-%dT%H:%M"),
         )
         self._env.globals.update(base=BASE, asset=self._url)
 
@@ -63,13 +74,14 @@ def _assets(folder: Path) -> Iterator[Asset]:
             body = path.read_bytes()
             kind = guess_type(path.name)[0] or "application/octet-stream"
             name = path.relative_to(folder).as_posix()
-            yield Asset(body, kind, f"{BASE}/static/{name}?v={hashlib.sha256(body).hexdigest()[:12]}")
+            version = hashlib.sha256(body).hexdigest()[:12]
+            yield Asset(body, kind, version, f"{BASE}/static/{name}?v={version}")
 
 
 def usd(nanousd: float | None) -> str:
     """Nano-dollars as dollars, with as many digits as tell something."""
     if nanousd is None:
-        return "–"
+        return NONE
     dollars = nanousd / _NANO
     if dollars == 0 or abs(dollars) >= 100:
         return f"${dollars:,.0f}" if dollars else "$0"
@@ -79,31 +91,31 @@ def usd(nanousd: float | None) -> str:
 def ms(value: float | None) -> str:
     """Milliseconds, or seconds from one on."""
     if value is None:
-        return "–"
+        return NONE
     return f"{value / 1000:.1f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
 def number(value: float | None) -> str:
     """With separators of thousands."""
     if value is None:
-        return "–"
+        return NONE
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 
 def percent(share: float | None) -> str:
     """A share of one."""
-    return "–" if share is None else f"{share:.1%}" if share < 0.1 or share > 0.9 else f"{share:.0%}"
+    return NONE if share is None else f"{share:.1%}" if share < 0.1 or share > 0.9 else f"{share:.0%}"
 
 
 def when(at: float | None) -> str:
     """Unix seconds as a time in UTC."""
-    return "–" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return NONE if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def ago(at: float | datetime | None, now: float) -> Markup:
     """How long since (or until), with the time itself behind it."""
     if at is None:
-        return Markup("–")
+        return Markup("{}").format(NONE)
     at = at.timestamp() if isinstance(at, datetime) else at
     age_s = now - at
     said = _span(abs(age_s))

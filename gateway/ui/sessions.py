@@ -10,12 +10,11 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.acts import acting
@@ -23,30 +22,27 @@ from gateway.ledger.engine import writing
 from gateway.ledger.faults import asking
 from gateway.ledger.lifecycle_tables import console_session
 from gateway.ledger.tables import api_key
+from gateway.ui.roles import Role, key_role, lower
 
-TIMEOUT_S: Final = 2.0
-IDLE_S: Final = 3600.0
-LONGEST_S: Final = 12 * 3600.0
+TIMEOUT_S: Final = 5.0
 # A session's row is written at most this often for being used.
 SEEN_EVERY_S: Final = 60.0
+_COLUMNS: Final = tuple(console_session.c.keys())
+_KEY_COLUMNS: Final = tuple(api_key.c[name] for name in ("id", "name", "revoked_at", "expires_at", "metadata"))
+KeyRoles = Callable[[Mapping[str, Any]], Role | None]
 
 
-class Role(StrEnum):
-    """What somebody may do; each may also do what those before may."""
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """Sessions end so long after their last use, and so long after their login."""
 
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    ADMIN = "admin"
-
-    def may(self, needed: Role) -> bool:
-        """Whether this role is enough."""
-        order = list(Role)
-        return order.index(self) >= order.index(needed)
+    idle_s: float = 3600.0
+    longest_s: float = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`subject` is who acts, for the audit log; `csrf` must come with whatever changes anything."""
+    """`subject` is who acts, for the audit log; `csrf` must come with what changes anything; `name` is the key's."""
 
     sha256: str
     subject: str
@@ -55,51 +51,69 @@ class Session:
     csrf: str
     created_at: float
     seen_at: float
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Who it is, for people: the key's name, or the subject."""
+        return self.name or self.subject
 
     def is_meant(self, token: str) -> bool:
         """Whether a form's token is this session's."""
         return hmac.compare_digest(self.csrf.encode(), token.encode(errors="replace"))
 
 
+def key_roles(most: str) -> KeyRoles:
+    """From an admin key's metadata to its role; `most` is a role, or 'none'."""
+    bound = None if most == "none" else Role(most)
+    return lambda metadata: key_role(bound, metadata)
+
+
 class SessionStore:
-    """Sessions end an hour after their last use, twelve after the login, with their key, or by logging out."""
+    """Sessions end with their lifetime, with the key that opened them, or by logging out."""
 
-    def __init__(self, engine: AsyncEngine, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        lifetime: Lifetime,
+        role_of_key: KeyRoles,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._engine = engine
+        self._lifetime = lifetime
         self._now = now
+        self.role_of_key = role_of_key
 
-    async def begin(self, subject: str, role: Role, key_id: str | None) -> tuple[Session, str]:
+    async def begin(self, subject: str, role: Role, key_id: str | None = None) -> tuple[Session, str]:
         """A new session with the token that opens it, which is kept nowhere."""
         token, now = secrets.token_urlsafe(32), self._now()
         made = Session(_hash(token), subject, role, key_id, secrets.token_urlsafe(32), now, now)
-        values = {name: getattr(made, name) for name in Session.__slots__}
-        over = or_(console_session.c.seen_at < now - IDLE_S, console_session.c.created_at < now - LONGEST_S)
+        values = {name: getattr(made, name) for name in _COLUMNS}
+        idle, longest = now - self._lifetime.idle_s, now - self._lifetime.longest_s
+        over = or_(console_session.c.seen_at < idle, console_session.c.created_at < longest)
         async with acting(self._engine, subject) as act:
             await act.connection.execute(delete(console_session).where(over))
             await act.connection.execute(insert(console_session).values(values | {"role": str(role)}))
             await act.done("console.login", subject, {"role": str(role)})
         return made, token
 
-    async def find(self, token: str) -> Session | None:
-        """Whose token it is; None where the session is over."""
+    async def find(self, token: str, *, used: bool = True) -> Session | None:
+        """Whose token it is; None where the session is over. What a page asks by itself is no use of it."""
         now = self._now()
         wanted = (
-            select(console_session, api_key.c.revoked_at, api_key.c.expires_at)
+            select(console_session, *_KEY_COLUMNS)
             .select_from(console_session.outerjoin(api_key, api_key.c.id == console_session.c.key_id))
             .where(
                 console_session.c.sha256 == _hash(token),
-                console_session.c.seen_at >= now - IDLE_S,
-                console_session.c.created_at >= now - LONGEST_S,
+                console_session.c.seen_at >= now - self._lifetime.idle_s,
+                console_session.c.created_at >= now - self._lifetime.longest_s,
             )
         )
         with asking():
             async with asyncio.timeout(TIMEOUT_S), self._engine.connect() as connection:
                 row = (await connection.execute(wanted)).one_or_none()
-        if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
-            return None
-        found = {name: getattr(row, name) for name in Session.__slots__}
-        session = Session(**found | {"role": Role(row.role)})
-        if now - session.seen_at > SEEN_EVERY_S:
+        session = self._session(row, now) if row is not None else None
+        if session is not None and used and now - session.seen_at > SEEN_EVERY_S:
             await self._see(session.sha256, now)
         return session
 
@@ -108,6 +122,17 @@ class SessionStore:
         async with acting(self._engine, session.subject) as act:
             await act.connection.execute(delete(console_session).where(console_session.c.sha256 == session.sha256))
             await act.done("console.logout", session.subject, {})
+
+    def _session(self, row: Row[Any], now: float) -> Session | None:
+        found = Session(
+            **{name: getattr(row, name) for name in _COLUMNS} | {"role": Role(row.role), "name": row.name or ""}
+        )
+        if found.key_id is None:
+            return found
+        if row.id is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+            return None
+        allowed = self.role_of_key(row.metadata or {})
+        return None if allowed is None else replace(found, role=lower(found.role, allowed))
 
     async def _see(self, sha256: str, now: float) -> None:
         seen = update(console_session).where(console_session.c.sha256 == sha256).values(seen_at=now)

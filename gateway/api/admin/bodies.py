@@ -52,8 +52,15 @@ def described_body(model: type[Body]) -> dict[str, Any]:
 async def read_json(request: Request, gateway: Gateway, model: type[Given]) -> Given:
     """The body as what it should be; `InvalidRequest` with the field at fault otherwise."""
     body = await read_body(request.scope, request.receive, MAX_BYTES, gateway.settings.body_timeout_s)
-    try:
+    with faults_named():
         return model.model_validate_json(body)
+
+
+@contextmanager
+def faults_named() -> Iterator[None]:
+    """`ValidationError` becomes the 400 that names the first field at fault."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         param = ".".join(map(str, first["loc"])) or None

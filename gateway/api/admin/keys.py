@@ -10,10 +10,11 @@ from pydantic import Field
 
 from gateway.admission.grants import KeyRow
 from gateway.admission.terms import Terms, check_terms
-from gateway.api.admin.access import Admin, PathId, QueryId, TheFeed, TheGateway, TheStores, known_of
+from gateway.api.admin.access import Admin, PathId, QueryId, TheGateway, TheStores, known_of
 from gateway.api.admin.bodies import Body, NewTermsBody, TermsBody, described_body, given_fields, read_json, refusals
 from gateway.api.admin.shown import shown_key
 from gateway.errors import NotFound
+from gateway.state import Gateway
 
 router = APIRouter(prefix="/admin/keys")
 
@@ -38,17 +39,20 @@ class Rotation(Body):
 
 
 @router.post("", status_code=201, openapi_extra=described_body(NewKey))
-async def issue(
-    request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def issue(request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Create a key."""
-    new = await read_json(request, gateway, NewKey)
+    row, token = await issue_key(await read_json(request, gateway, NewKey), gateway, caller.key_id)
+    return {**shown_key(row), "key": token}
+
+
+async def issue_key(new: NewKey, gateway: Gateway, actor: str) -> tuple[KeyRow, str]:
+    """The new key and its secret, whoever asks for it."""
     terms = new.model_dump(exclude={"role", "team_id"})
     with refusals():
         check_terms(Terms(**terms), known_of(gateway))
-        row, token = await stores.keys.issue(**terms, role=new.role, team_id=new.team_id, actor=caller.key_id)
-    await feed.poll()
-    return {**shown_key(row), "key": token}
+        made = await gateway.stores.keys.issue(**terms, role=new.role, team_id=new.team_id, actor=actor)
+    await gateway.changes.poll()
+    return made
 
 
 @router.get("")
@@ -64,11 +68,15 @@ async def show(key_id: PathId, _: Admin, stores: TheStores) -> dict[str, Any]:
 
 
 @router.patch("/{key_id}", openapi_extra=described_body(KeyBody))
-async def change(
-    key_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def change(key_id: PathId, request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Change what is given; in force on all workers at once."""
-    given = given_fields(await read_json(request, gateway, KeyBody))
+    body = await read_json(request, gateway, KeyBody)
+    return shown_key(await change_key(key_id, body, gateway, caller.key_id))
+
+
+async def change_key(key_id: str, body: KeyBody, gateway: Gateway, actor: str) -> KeyRow:
+    """The key as it is now; 404 where there is none."""
+    given = given_fields(body)
 
     def edit(old: KeyRow) -> KeyRow:
         new = replace(old, **given)
@@ -76,32 +84,40 @@ async def change(
         return new
 
     with refusals():
-        row = _found(await stores.keys.update(key_id, edit, actor=caller.key_id), key_id)
-    await feed.poll()
-    return shown_key(row)
+        row = _found(await gateway.stores.keys.update(key_id, edit, actor=actor), key_id)
+    await gateway.changes.poll()
+    return row
 
 
 @router.post("/{key_id}/rotate", status_code=201, openapi_extra=described_body(Rotation))
-async def rotate(
-    key_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def rotate(key_id: PathId, request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """A new key in place of this one, which ends after the overlap; budgets and what is spent of them go on."""
-    rotation = await read_json(request, gateway, Rotation)
+    row, token = await rotate_key(key_id, await read_json(request, gateway, Rotation), gateway, caller.key_id)
+    return {**shown_key(row), "key": token}
+
+
+async def rotate_key(key_id: str, rotation: Rotation, gateway: Gateway, actor: str) -> tuple[KeyRow, str]:
+    """The new key and its secret."""
     with refusals():
-        made = await stores.keys.rotate(key_id, rotation.overlap_s, actor=caller.key_id)
+        made = await gateway.stores.keys.rotate(key_id, rotation.overlap_s, actor=actor)
     if made is None:
         raise NotFound(f"There is no key '{key_id[:80]}'.")
-    await feed.poll()
-    return {**shown_key(made[0]), "key": made[1]}
+    await gateway.changes.poll()
+    return made
 
 
 @router.delete("/{key_id}")
-async def revoke(key_id: PathId, caller: Admin, stores: TheStores, feed: TheFeed) -> dict[str, Any]:
+async def revoke(key_id: PathId, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Revoke a key, on all workers at once."""
-    if not await stores.keys.revoke(key_id, actor=caller.key_id):
-        raise NotFound(f"There is no key '{key_id[:80]}', or it is revoked already.")
-    await feed.poll()
+    await revoke_key(key_id, gateway, caller.key_id)
     return {"id": key_id, "revoked": True}
+
+
+async def revoke_key(key_id: str, gateway: Gateway, actor: str) -> None:
+    """404 where there is no such valid key."""
+    if not await gateway.stores.keys.revoke(key_id, actor=actor):
+        raise NotFound(f"There is no key '{key_id[:80]}', or it is revoked already.")
+    await gateway.changes.poll()
 
 
 def _found(row: KeyRow | None, key_id: str) -> KeyRow:

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request
 
 from gateway.admission.rule_checks import check_limit, check_subject
 from gateway.admission.rules import RateLimit, Scope
-from gateway.api.admin.access import Admin, PathId, QueryId, TheFeed, TheGateway, TheStores, known_of
+from gateway.api.admin.access import Admin, PathId, QueryId, TheGateway, TheStores, known_of
 from gateway.api.admin.bodies import Body, described_body, given_fields, read_json, refusals
 from gateway.api.admin.budgets import ScopeName
 from gateway.api.admin.shown import shown_limit
 from gateway.errors import NotFound
+from gateway.state import Gateway
 
 router = APIRouter(prefix="/admin/limits")
 
@@ -34,18 +35,20 @@ class NewLimit(LimitBody):
 
 
 @router.post("", status_code=201, openapi_extra=described_body(NewLimit))
-async def create(
-    request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def create(request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Set the rate limit of a subject, which has at most one."""
-    new = await read_json(request, gateway, NewLimit)
+    return shown_limit(await set_limit(await read_json(request, gateway, NewLimit), gateway, caller.key_id))
+
+
+async def set_limit(new: NewLimit, gateway: Gateway, actor: str) -> RateLimit:
+    """The new rate limit."""
     limit = RateLimit(id="", **{**new.model_dump(), "scope": Scope(new.scope)})
     with refusals():
         check_limit(limit)
         check_subject(limit.scope, limit.scope_id, known_of(gateway))
-        stored = await stores.rules.create(limit, actor=caller.key_id)
-    await feed.poll()
-    return shown_limit(stored)
+        stored = await gateway.stores.rules.create(limit, actor=actor)
+    await gateway.changes.poll()
+    return stored
 
 
 @router.get("")
@@ -64,11 +67,15 @@ async def show(limit_id: PathId, _: Admin, stores: TheStores) -> dict[str, Any]:
 
 
 @router.patch("/{limit_id}", openapi_extra=described_body(LimitBody))
-async def change(
-    limit_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def change(limit_id: PathId, request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Change what is given; in force at once."""
-    given = given_fields(await read_json(request, gateway, LimitBody))
+    body = await read_json(request, gateway, LimitBody)
+    return shown_limit(await change_limit(limit_id, body, gateway, caller.key_id))
+
+
+async def change_limit(limit_id: str, body: LimitBody, gateway: Gateway, actor: str) -> RateLimit:
+    """The rate limit as it is now; 404 where there is none."""
+    given = given_fields(body)
 
     def edit(old: RateLimit) -> RateLimit:
         new = replace(old, **given)
@@ -76,18 +83,23 @@ async def change(
         return new
 
     with refusals():
-        stored = await stores.rules.update(RateLimit, limit_id, edit, actor=caller.key_id)
-    await feed.poll()
-    return shown_limit(_found(stored, limit_id))
+        stored = await gateway.stores.rules.update(RateLimit, limit_id, edit, actor=actor)
+    await gateway.changes.poll()
+    return _found(stored, limit_id)
 
 
 @router.delete("/{limit_id}")
-async def remove(limit_id: PathId, caller: Admin, stores: TheStores, feed: TheFeed) -> dict[str, Any]:
+async def remove(limit_id: PathId, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Remove a rate limit."""
-    if not await stores.rules.delete(RateLimit, limit_id, actor=caller.key_id):
-        raise NotFound(f"There is no rate limit '{limit_id[:80]}'.")
-    await feed.poll()
+    await remove_limit(limit_id, gateway, caller.key_id)
     return {"id": limit_id, "deleted": True}
+
+
+async def remove_limit(limit_id: str, gateway: Gateway, actor: str) -> None:
+    """404 where there is none."""
+    if not await gateway.stores.rules.delete(RateLimit, limit_id, actor=actor):
+        raise NotFound(f"There is no rate limit '{limit_id[:80]}'.")
+    await gateway.changes.poll()
 
 
 def _found(limit: RateLimit | None, limit_id: str) -> RateLimit:

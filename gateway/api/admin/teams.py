@@ -6,12 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from gateway.admission.grants import TenantRow
 from gateway.admission.rules import Scope
 from gateway.admission.terms import Terms, check_terms
-from gateway.api.admin.access import Admin, PathId, QueryId, TheFeed, TheGateway, TheStores, known_of
+from gateway.api.admin.access import Admin, PathId, QueryId, TheGateway, TheStores, known_of
 from gateway.api.admin.bodies import NewTermsBody, TermsBody, described_body, read_json, refusals
 from gateway.api.admin.shown import shown_tenant
 from gateway.api.admin.tenants import change_tenant, found, revoke_tenant
+from gateway.state import Gateway
 
 router = APIRouter(prefix="/admin/teams")
 
@@ -23,13 +25,17 @@ class NewTeam(NewTermsBody):
 
 
 @router.post("", status_code=201, openapi_extra=described_body(NewTeam))
-async def create(request: Request, caller: Admin, gateway: TheGateway, stores: TheStores) -> dict[str, Any]:
+async def create(request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Create a team."""
-    new = await read_json(request, gateway, NewTeam)
+    return shown_tenant(await create_team(await read_json(request, gateway, NewTeam), gateway, caller.key_id))
+
+
+async def create_team(new: NewTeam, gateway: Gateway, actor: str) -> TenantRow:
+    """The new team."""
     terms = Terms(**new.model_dump(exclude={"organisation_id"}))
     with refusals():
         check_terms(terms, known_of(gateway))
-        return shown_tenant(await stores.tenants.create_team(new.organisation_id, terms, actor=caller.key_id))
+        return await gateway.stores.tenants.create_team(new.organisation_id, terms, actor=actor)
 
 
 @router.get("")
@@ -45,19 +51,14 @@ async def show(team_id: PathId, _: Admin, stores: TheStores) -> dict[str, Any]:
 
 
 @router.patch("/{team_id}", openapi_extra=described_body(TermsBody))
-async def change(
-    team_id: PathId, request: Request, caller: Admin, gateway: TheGateway, stores: TheStores, feed: TheFeed
-) -> dict[str, Any]:
+async def change(team_id: PathId, request: Request, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Change what is given; in force for all its keys at once."""
     body = await read_json(request, gateway, TermsBody)
-    row = await change_tenant(Scope.TEAM, team_id, body, caller, gateway, stores)
-    await feed.poll()
-    return shown_tenant(row)
+    return shown_tenant(await change_tenant(Scope.TEAM, team_id, body, gateway, caller.key_id))
 
 
 @router.delete("/{team_id}")
-async def revoke(team_id: PathId, caller: Admin, stores: TheStores, feed: TheFeed) -> dict[str, Any]:
+async def revoke(team_id: PathId, caller: Admin, gateway: TheGateway) -> dict[str, Any]:
     """Revoke a team with all its keys, on all workers at once."""
-    await revoke_tenant(Scope.TEAM, team_id, caller, stores)
-    await feed.poll()
+    await revoke_tenant(Scope.TEAM, team_id, gateway, caller.key_id)
     return {"id": team_id, "revoked": True}

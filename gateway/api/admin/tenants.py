@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.admission.grants import TenantRow
-from gateway.admission.rules import Caller
-from gateway.admission.stores import Stores
 from gateway.admission.tenant_store import TenantScope
 from gateway.admission.terms import check_terms
 from gateway.api.admin.access import known_of
@@ -15,9 +13,7 @@ from gateway.errors import NotFound
 from gateway.state import Gateway
 
 
-async def change_tenant(
-    scope: TenantScope, tenant_id: str, body: TermsBody, caller: Caller, gateway: Gateway, stores: Stores
-) -> TenantRow:
+async def change_tenant(scope: TenantScope, tenant_id: str, body: TermsBody, gateway: Gateway, actor: str) -> TenantRow:
     """Store what the body gives; 404 where there is no such tenant, 400 with the field at fault."""
     given = given_fields(body)
 
@@ -27,13 +23,16 @@ async def change_tenant(
         return new
 
     with refusals():
-        return found(await stores.tenants.update(scope, tenant_id, edit, actor=caller.key_id), scope, tenant_id)
+        row = found(await gateway.stores.tenants.update(scope, tenant_id, edit, actor=actor), scope, tenant_id)
+    await gateway.changes.poll()
+    return row
 
 
-async def revoke_tenant(scope: TenantScope, tenant_id: str, caller: Caller, stores: Stores) -> None:
-    """Revoke, or 404."""
-    if not await stores.tenants.revoke(scope, tenant_id, actor=caller.key_id):
+async def revoke_tenant(scope: TenantScope, tenant_id: str, gateway: Gateway, actor: str) -> None:
+    """Revoke with all keys below, on all workers at once; or 404."""
+    if not await gateway.stores.tenants.revoke(scope, tenant_id, actor=actor):
         raise NotFound(f"There is no {scope} '{tenant_id[:80]}', or it is revoked already.")
+    await gateway.changes.poll()
 
 
 def found(row: TenantRow | None, scope: TenantScope, tenant_id: str) -> TenantRow:

@@ -1,0 +1,10 @@
+"""The pages: each module has a `router`; an entry here puts it behind HTTP, one in `gateway.ui.menu` into the menu."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+from gateway.ui.pages import keys, overview
+
+PAGES: Final[tuple[ModuleType, ...]] = (overview, keys)

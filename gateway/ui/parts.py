@@ -1,0 +1,20 @@
+"""What the console's pages reach for beside the gateway itself; made in `gateway.build`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.ui.rendering import Rendering
+from gateway.ui.sessions import SessionStore
+from gateway.ui.throttle import Throttle
+from gateway.ui.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One of each."""
+
+    rendering: Rendering
+    sessions: SessionStore
+    throttle: Throttle
+    usage: Usage

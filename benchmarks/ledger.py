@@ -27,7 +27,7 @@ from benchmarks.gateway.machine import facts
 from gateway.admission.key_store import KeyStore
 from gateway.admission.keys import Keyring
 from gateway.ledger.engine import hidden, normalise_url, open_engine, writing
-from gateway.ledger.record import Record
+from gateway.ledger.record import Entry, Record
 from gateway.ledger.rows import from_line, to_line, to_row
 from gateway.ledger.schema import upgrade
 from gateway.ledger.tables import request_log
@@ -138,7 +138,7 @@ async def _feed(ledger: LedgerWriter | _Nowhere, records: Sequence[Record]) -> t
 
 
 class _Nowhere:
-    def put(self, record: Record) -> None:
+    def put(self, record: Entry) -> None:
         """Keep nothing."""
 
 

@@ -19,7 +19,7 @@ from gateway.dispatch.meters.chat import ChatMeter
 from gateway.errors import ModelNotFound
 from gateway.incoming import Incoming
 from gateway.ledger.base import Stats
-from gateway.ledger.record import Record
+from gateway.ledger.record import Entry
 from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.observe import Observer
@@ -50,7 +50,7 @@ class OneKey(Keyring):
 class NoLedger:
     """Nothing is kept."""
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Entry) -> None:
         """See Ledger."""
 
     async def start(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,15 @@ from gateway.lifecycle.policy_store import Artifacts, PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.lifecycle.preparing import Preparing
 from gateway.lifecycle.purse import Purse
+from gateway.lifecycle.trials.book import TrialBook
+from gateway.lifecycle.trials.desk import TrialDesk
+from gateway.lifecycle.trials.holding import EvidenceBook
+from gateway.lifecycle.trials.reading import TrialReader
+from gateway.lifecycle.trials.reports import TrialReports
+from gateway.lifecycle.trials.service import Trials
+from gateway.lifecycle.trials.shadows import Shadows
+from gateway.lifecycle.trials.store import TrialStore
+from gateway.lifecycle.trials.watching import TrialWatch
 from gateway.local import LocalModels
 from gateway.meaning import Meanings
 from gateway.metrics import Metrics
@@ -157,6 +167,8 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     paces, cache = Paces(ground.gauges, 1 / settings.workers), _cache(ground, embedding)
     policies = PolicyStore(fleet, sources.from_all, Artifacts((settings.artifact_folder,), lambda: embedding.id))
     preparing = Preparing(policies, ground.local.embedder)
+    desk = PolicyDesk(policies, versions, fleet, preparing)
+    trials = _trials(ground, policies, versions, desk, preparing)
     keyring, rulebook, purse = Keyring(stores.keys), Rulebook(stores.rules), Purse(engine)
     webhooks = Webhooks(Poster(ground.http).json, ground.gauges.levels)
     admission, estimates = _admission(ground, rulebook, webhooks), Estimates()
@@ -165,9 +177,19 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     delivery = Delivery(health=ground.health, estimates=estimates, ledger=ground.ledger, observer=observer)
     cache.checks = _checks(cache, embedding, Funds(paces, rulebook, ground.gauges), delivery)
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
-    line = Line(meanings, embedding, admission, estimates, delivery, paces, purse, cache)
+    line = Line(meanings, embedding, admission, estimates, delivery, paces, purse, cache, trials.book)
     pipeline = _pipeline(ground, line, rng)
-    news = News(keyring, rulebook, stores.secrets, fleet, ground.providers, policies, cache, ground.environment)
+    news = News(
+        keyring,
+        rulebook,
+        stores.secrets,
+        fleet,
+        ground.providers,
+        policies,
+        cache,
+        ground.environment,
+        trials.book,
+    )
     return Gateway(
         settings=settings,
         engine=engine,
@@ -175,10 +197,11 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         policies=policies,
         policy_sources=sources,
         policy_versions=versions,
-        policy_desk=PolicyDesk(policies, versions, fleet, preparing),
+        policy_desk=desk,
         preparing=preparing,
         dry_runs=DryRuns(ReportStore(engine)),
         health=ground.health,
+        trials=trials,
         stores=stores,
         keyring=keyring,
         changes=ChangeFeed(engine, news.take_up),
@@ -197,7 +220,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
         pipeline=pipeline,
         cache=cache,
         console=_console(ground),
-        learning=Lessons(BanditStore(engine), purse, policies.all),
+        learning=Lessons(BanditStore(engine), purse, lambda: [*policies.all(), *trials.book.drafts()]),
         embedding=embedding,
         paces=paces,
         providers=ground.providers,
@@ -218,6 +241,7 @@ class Line(NamedTuple):
     paces: Paces
     purse: Purse
     cache: Cache
+    trials: TrialBook
 
 
 def _pipeline(ground: Ground, line: Line, rng: random.Random) -> Pipeline:
@@ -228,6 +252,17 @@ def _pipeline(ground: Ground, line: Line, rng: random.Random) -> Pipeline:
         health=ground.health,
         rng=rng,
     )
+
+
+def _trials(
+    ground: Ground, policies: PolicyStore, versions: PolicyVersions, policy_desk: PolicyDesk, preparing: Preparing
+) -> Trials:
+    engine, shadows = ground.engine, Shadows(ground.ledger.put)
+    store, reader, evidence = TrialStore(engine), TrialReader(engine), EvidenceBook(engine, secrets.token_hex(8))
+    book = TrialBook(store, versions, policies, preparing.one, shadows)
+    desk = TrialDesk(store, reader, policies, policy_desk, versions)
+    watch = TrialWatch(book, store, reader, evidence, desk)
+    return Trials(book, desk, watch, shadows, TrialReports(engine, store, evidence))
 
 
 def _raw_routes(

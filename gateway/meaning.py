@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.admission.rules import Caller
@@ -14,6 +14,8 @@ from policies.catalogue import Task
 
 AUTO = "auto"
 DEFAULT_POLICY = "default"
+# A policy on trial in place of what is in force, or just this.
+Placing = Callable[[ActivePolicy], ActivePolicy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Meanings:
         self._policies = policies
         self._fleet = fleet
 
-    def of(self, model: str, others: Sequence[str] | None, caller: Caller) -> Route:
+    def of(self, model: str, others: Sequence[str] | None, caller: Caller, placing: Placing | None = None) -> Route:
         """`others` is a request's `models` list: further choices of a pinned model, or the bounds of a routed one.
+        `placing` has its say where the policy chooses.
 
         Raises `ModelNotFound` or `ModelNotAllowed`.
         """
@@ -44,6 +47,8 @@ class Meanings:
             named = tuple(dict.fromkeys((model, *(others or ()))))
             targets = tuple(target for one in named for target in self._pinned(one, active, caller))
             return Route(active, targets, pinned=named)
+        if placing is not None:
+            active = placing(active)
         targets = active.targets
         if caller.allowed_models is not None:
             targets = tuple(one for one in targets if one.card.id in caller.allowed_models)

@@ -34,7 +34,8 @@ from gateway.following import along
 from gateway.incoming import Incoming
 from gateway.ledger.record import Record
 from gateway.lifecycle.purse import Purse
-from gateway.meaning import Meanings, Route
+from gateway.lifecycle.trials.book import TrialBook
+from gateway.meaning import Meanings, Placing, Route
 from gateway.noting import (
     answer_headers,
     hit_headers,
@@ -77,6 +78,7 @@ class Pipeline:
         paces: Paces,
         purse: Purse,
         cache: Cache,
+        trials: TrialBook,
         rng: random.Random,
     ) -> None:
         self._meanings = meanings
@@ -89,6 +91,7 @@ class Pipeline:
         self._paces = paces
         self._purse = purse
         self._cache = cache
+        self._trials = trials
         self._rng = rng
 
     async def chat(self, request: ChatRequest, incoming: Incoming) -> Reply:
@@ -100,7 +103,7 @@ class Pipeline:
         record.model_requested, record.stream = request.envelope.model, request.stream
         record.end_user, record.tags = request.envelope.user, list(incoming.tags) or None
         self._admission.precheck(caller)
-        route = self._route(request, incoming)
+        route = self._route(request, incoming, self._trials.placing(request, incoming))
         asked = self._cache.asked(request, caller, route, incoming.text(b"cache-control"))
         request = without_control(request)
         if asked is None:
@@ -157,6 +160,7 @@ class Pipeline:
     ) -> Reply:
         """Not from the cache."""
         decision = self._decision(request, incoming, route, query)
+        self._trials.follow(request, incoming, decision, self.decide)
         with self._purse.trying(decision, incoming.record):
             return await self._answered(request, incoming, route, query, decision, keeping)
 
@@ -296,17 +300,20 @@ class Pipeline:
         record.reserved_nanousd = lease.reserved_nanousd or None
         return Answer(opened, lease, query, record, incoming.started, policy, request.choices)
 
-    async def decide(self, request: ChatRequest, incoming: Incoming) -> tuple[Route, Query, Decision]:
+    async def decide(
+        self, request: ChatRequest, incoming: Incoming, placing: Placing | None = None
+    ) -> tuple[Route, Query, Decision]:
         """Everything up to the decision, whose ranking is the order of calls; nothing is called but the embedder, and
-        that only where it is needed."""
-        route = self._route(request, incoming)
+        that only where it is needed. Counts for no trial."""
+        placing = placing or self._trials.placing(request, incoming, noted=False)
+        route = self._route(request, incoming, placing)
         request = without_control(request)
         query = await self._understood(request, route, incoming.record)
         return route, query, self._decision(request, incoming, route, query)
 
-    def _route(self, request: ChatRequest, incoming: Incoming) -> Route:
+    def _route(self, request: ChatRequest, incoming: Incoming, placing: Placing | None) -> Route:
         envelope, record = request.envelope, incoming.record
-        route = self._meanings.of(envelope.model, envelope.models, incoming.caller)
+        route = self._meanings.of(envelope.model, envelope.models, incoming.caller, placing)
         record.policy, record.policy_sha256 = route.active.policy.name, route.active.sha256
         return route
 

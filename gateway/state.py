@@ -32,6 +32,7 @@ from gateway.lifecycle.policy_sources import PolicySources
 from gateway.lifecycle.policy_store import PolicyStore
 from gateway.lifecycle.policy_versions import PolicyVersions
 from gateway.lifecycle.preparing import Preparing
+from gateway.lifecycle.trials.service import Trials
 from gateway.local import LocalModels
 from gateway.metrics import Metrics
 from gateway.pacing import Paces
@@ -58,6 +59,7 @@ class Gateway:
     preparing: Preparing
     dry_runs: DryRuns
     health: Health
+    trials: Trials
     stores: Stores
     keyring: Keyring
     changes: ChangeFeed

@@ -37,6 +37,7 @@ class Change:
 # Beside these the scopes of `gateway.admission.rules`: whatever bounds that organisation, team, key, model or tag.
 SECRET: Final = "secret"  # noqa: S105 - a word, not a secret
 POLICY: Final = "policy"
+TRIAL: Final = "trial"  # its id
 CACHE: Final = "cache"  # cached answers, as JSON which
 CACHE_TRUST: Final = "cache_trust"  # which settings of likeness are closed
 EVERYTHING: Final = "everything"  # never stored: a reader tells itself so after an outage

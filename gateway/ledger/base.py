@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.ledger.record import Record
+from gateway.ledger.record import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Stats:
 class Ledger(Protocol):
     """Keeps one row for each record."""
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Entry) -> None:
         """Hand over a finished record, which must not change any more. Never waits, never raises."""
 
     async def start(self) -> None:

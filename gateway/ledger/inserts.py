@@ -1,4 +1,4 @@
-"""Puts rows into `request_log` and `request_child`, each key once.
+"""Puts rows into `request_log`, `request_child` and `shadow_decision`, each key once.
 
 Tells a database that is away from a row that is refused.
 """
@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import describe, is_away
 from gateway.ledger.record import Record
-from gateway.ledger.rows import ChildRow, Row, to_row
+from gateway.ledger.rows import ChildRow, Row, ShadowRow, to_row
 from gateway.ledger.tables import request_child, request_log
+from gateway.ledger.trial_tables import shadow_decision
 
 SLICE_ROWS: Final = 250
 
@@ -42,6 +43,7 @@ class Inserter:
         self._engine = writing(engine)
         self._sql = _insert_sql(engine, request_log, ["id"])
         self._child_sql = _insert_sql(engine, request_child, ["parent_id", "seq"])
+        self._shadow_sql = _insert_sql(engine, shadow_decision, ["request_id", "trial_id"])
         self._timeout_s = timeout_s
 
     async def insert(self, rows: list[Row]) -> Outcome:
@@ -83,8 +85,9 @@ class Inserter:
     async def _execute(self, connection: AsyncConnection, rows: list[Row]) -> None:
         """In slices of one transaction, so that encoding many rows does not hold up the event loop."""
         children = [row for row in rows if type(row) is ChildRow]
-        requests = [row for row in rows if type(row) is not ChildRow] if children else rows
-        for sql, some in ((self._sql, requests), (self._child_sql, children)):
+        shadows = [row for row in rows if type(row) is ShadowRow]
+        requests = [row for row in rows if type(row) not in (ChildRow, ShadowRow)] if children or shadows else rows
+        for sql, some in ((self._sql, requests), (self._child_sql, children), (self._shadow_sql, shadows)):
             for start in range(0, len(some), SLICE_ROWS):
                 await connection.exec_driver_sql(sql, some[start : start + SLICE_ROWS])
 

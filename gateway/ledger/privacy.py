@@ -38,7 +38,7 @@ async def erase_user(engine: AsyncEngine, end_user: str) -> Erased:
     # First, since afterwards nothing tells whose requests they were.
     await _blank_comments(engine, feedback.c.request_id.in_(select(request_log.c.id).where(theirs)))
     await _remove_labels(engine, cache_label.c.end_user == end_user[:NAME_CHARS])
-    requests = await _blank(engine, theirs, {**_NOTHING, "session": None, "end_user": None})
+    requests = await _blank(engine, theirs, {**_NOTHING, "session": None, "end_user": None, "trial_unit": None})
     with asking():
         async with writing(engine).begin() as connection:
             gone = await connection.execute(delete(stored_response).where(stored_response.c.end_user == end_user))

@@ -40,6 +40,8 @@ class Child:
 class Record:
     """Filled along the line, put into the ledger once, at the end; field names are the column names.
 
+    `trial_*` are of a canary or shadow trial: which, whose arm, which unit (a hash), its chance of the canary arm.
+
     `children` alone is no column: they are rows of a table of their own. Usage and cost include theirs.
 
     Times: `at` is Unix seconds, `*_ms` are milliseconds since admission (None where that stage did not run).
@@ -99,4 +101,29 @@ class Record:
     total_ms: float | None = None
     prompt: str | None = None
     answer: str | None = None
+    trial_id: str | None = None
+    trial_arm: str | None = None
+    trial_unit: str | None = None
+    trial_share: float | None = None
     children: list[Child] | None = None
+
+
+@dataclass(slots=True)
+class ShadowDecision:
+    """What a draft on shadow trial would have decided for a request; `fault` where it would have decided nothing."""
+
+    request_id: str
+    trial_id: str
+    at: float
+    model: str | None = None
+    propensity: float | None = None
+    quality: float | None = None
+    cost_nanousd: int | None = None
+    agrees: bool = False
+    fault: str | None = None
+    control_model: str | None = None
+    control_quality: float | None = None
+    control_cost_nanousd: int | None = None
+
+
+Entry = Record | ShadowDecision

@@ -20,19 +20,30 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import JSON, Boolean, Double, Integer, LargeBinary, Table, Text
 
-from gateway.ledger.record import Child, Record
+from gateway.ledger.record import Child, Entry, Record, ShadowDecision
 from gateway.ledger.tables import request_child, request_log
+from gateway.ledger.trial_tables import shadow_decision
 
 Row = tuple[Any, ...]
 
 COLUMNS: Final = tuple(column.name for column in request_log.columns)
 CHILD_COLUMNS: Final = tuple(column.name for column in request_child.columns)
+SHADOW_COLUMNS: Final = tuple(column.name for column in shadow_decision.columns)
 MAX_COUNT: Final = 10**15
 MAX_STATUS: Final = 2**31 - 1
 MAX_JSON_BYTES: Final = 256 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
-_NAMES: Final = ("id", "parent_id", "key_id", "model", "end_user")  # in an index
+_NAMES: Final = (
+    "id",
+    "parent_id",
+    "request_id",
+    "trial_id",
+    "trial_unit",
+    "key_id",
+    "model",
+    "end_user",
+)  # in an index
 _LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, **dict.fromkeys(_NAMES, 200)}
 _REPLACEMENT: Final = "\ufffd"
 
@@ -42,7 +53,13 @@ class RowError(ValueError):
 
 
 class ChildRow(tuple[Any, ...]):
-    """A row of `request_child`; every other row is one of `request_log`."""
+    """A row of `request_child`."""
+
+    __slots__ = ()
+
+
+class ShadowRow(tuple[Any, ...]):
+    """A row of `shadow_decision`; every row of neither kind is one of `request_log`."""
 
     __slots__ = ()
 
@@ -52,8 +69,10 @@ def to_row(record: Record) -> Row:
     return _converted(_REQUEST, record)
 
 
-def to_rows(record: Record) -> list[Row]:
+def to_rows(record: Entry) -> list[Row]:
     """The record's row, and those of its children; raises `RowError`."""
+    if isinstance(record, ShadowDecision):
+        return [ShadowRow(_converted(_SHADOW, record))]
     if not record.children:
         return [_converted(_REQUEST, record)]
     return [_converted(_REQUEST, record), *(ChildRow(_converted(_CHILD, one)) for one in record.children)]
@@ -61,6 +80,8 @@ def to_rows(record: Record) -> list[Row]:
 
 def columns_of(row: Row) -> tuple[str, ...]:
     """The names of a row's columns, in their order."""
+    if type(row) is ShadowRow:
+        return SHADOW_COLUMNS
     return CHILD_COLUMNS if type(row) is ChildRow else COLUMNS
 
 
@@ -76,6 +97,8 @@ def from_line(line: bytes) -> Row:
         pairs = msgspec.json.decode(line, type=dict[str, Any])
         if isinstance(pairs.get("parent_id"), str) and isinstance(pairs.get("seq"), int):
             return ChildRow(pairs.get(name, _CHILD_DEFAULTS.get(name)) for name in CHILD_COLUMNS)
+        if isinstance(pairs.get("request_id"), str) and isinstance(pairs.get("trial_id"), str):
+            return ShadowRow(pairs.get(name, _SHADOW_DEFAULTS.get(name)) for name in SHADOW_COLUMNS)
         if not isinstance(pairs.get("id"), str):
             raise RowError("no id")
         if "embedding" in pairs:
@@ -85,7 +108,7 @@ def from_line(line: bytes) -> Row:
     return tuple(pairs.get(name, _DEFAULTS.get(name)) for name in COLUMNS)
 
 
-def _converted(shape: _Shape, record: Record | Child) -> Row:
+def _converted(shape: _Shape, record: Entry | Child) -> Row:
     values = list(shape.read(record))
     for place, cap, name in shape.texts:
         value = values[place]
@@ -202,7 +225,7 @@ _Convert = Callable[[Any, str], Any]
 class _Shape:
     """How one table's rows are made: places and names of its columns, by what their values need."""
 
-    read: Callable[[Record | Child], Row]
+    read: Callable[[Entry | Child], Row]
     texts: tuple[tuple[int, int, str], ...]
     numbers: tuple[tuple[int, type[Any], float, float, _Convert, str], ...]
     others: tuple[tuple[int, _Convert, str], ...]
@@ -235,5 +258,9 @@ def _shape_of(table: Table) -> _Shape:
 _encoder: Final = msgspec.json.Encoder(enc_hook=_foreign)
 _REQUEST: Final = _shape_of(request_log)
 _CHILD: Final = _shape_of(request_child)
+_SHADOW: Final = _shape_of(shadow_decision)
 _DEFAULTS: Final[dict[str, Any]] = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
 _CHILD_DEFAULTS: Final[dict[str, Any]] = {f.name: f.default for f in fields(Child) if f.default is not MISSING}
+_SHADOW_DEFAULTS: Final[dict[str, Any]] = {
+    f.name: f.default for f in fields(ShadowDecision) if f.default is not MISSING
+}

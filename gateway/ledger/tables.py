@@ -31,6 +31,7 @@ from gateway.ledger.metadata import metadata
 
 LIVING: Final = "revoked_at IS NULL"
 NAMED: Final = "end_user IS NOT NULL"
+TRIED: Final = "trial_id IS NOT NULL"
 SCOPES: Final = "scope IN ('organisation', 'team', 'key', 'model', 'tag')"
 WINDOWS: Final = "\"window\" IN ('total', 'calendar', 'rolling')"
 
@@ -90,11 +91,17 @@ request_log: Final = Table(
     Column("total_ms", Double),
     Column("prompt", Text),
     Column("answer", Text),
+    Column("trial_id", Text),
+    Column("trial_arm", Text),
+    Column("trial_unit", Text),
+    Column("trial_share", Double),
     Index(None, "at"),
     Index(None, "key_id", "at"),
     Index(None, "model", "at"),
     # Partial, since most requests name no end user and then need not pay for it.
     Index(None, "end_user", "at", sqlite_where=text(NAMED), postgresql_where=text(NAMED)),
+    Index(None, "trial_id", "at", sqlite_where=text(TRIED), postgresql_where=text(TRIED)),
+    Index(None, "trial_id", "trial_unit", "at", sqlite_where=text(TRIED), postgresql_where=text(TRIED)),
 )
 
 # The calls of requests whose answer a strategy made of several. No foreign key: they are written with their request.

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.base import Stats
 from gateway.ledger.inserts import DatabaseAway, Inserter
-from gateway.ledger.record import Record
+from gateway.ledger.record import Entry, Record
 from gateway.ledger.rejected import put_aside
 from gateway.ledger.rows import Row, RowError, columns_of, from_line, to_line, to_rows
 from gateway.ledger.spool import MAX_BYTES, Spool
@@ -57,9 +57,9 @@ class LedgerWriter:
         self._inserter = Inserter(engine, self._pace.write_timeout_s)
         self._spool = Spool(folder, spool_max_bytes)
         self._rejected_path = folder / "rejected.jsonl"
-        self._queue: deque[Record] = deque()
+        self._queue: deque[Entry] = deque()
         self._chars = 0
-        self._in_hand: Sequence[Record] = ()
+        self._in_hand: Sequence[Entry] = ()
         self._wake = asyncio.Event()
         self._closing = self._closed = False
         self._task: asyncio.Task[None] | None = None
@@ -69,13 +69,13 @@ class LedgerWriter:
         self._probe_at = 0.0
         self._written = self._spooled = self._rejected = self._dropped = self._torn = 0
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Entry) -> None:
         """Hand over a finished record; never waits, never raises; over the queue's bounds it is dropped and counted."""
         queue = self._queue
         if len(queue) >= self._pace.max_queue or self._chars > self._pace.max_queue_chars or self._closed:
             self._dropped += 1
             return
-        if record.prompt is not None or record.answer is not None:
+        if type(record) is Record and (record.prompt is not None or record.answer is not None):
             self._chars += _text_size(record)
         queue.append(record)
         if len(queue) == self._pace.batch_rows:
@@ -185,7 +185,7 @@ class LedgerWriter:
         self._spooled += kept
         self._dropped += len(rows) - kept
 
-    async def _rows(self, records: Sequence[Record]) -> list[Row]:
+    async def _rows(self, records: Sequence[Entry]) -> list[Row]:
         """Rows of what is storable; the rest is put aside."""
         rows: list[Row] = []
         unfit: list[tuple[str, object]] = []
@@ -209,7 +209,7 @@ class LedgerWriter:
         except OSError as error:
             _log.error("ledger: rejected records are lost: %s", error.strerror)
 
-    def _take(self, count: int) -> list[Record]:
+    def _take(self, count: int) -> list[Entry]:
         queue = self._queue
         records = [queue.popleft() for _ in range(min(count, len(queue)))]
         if self._chars:
@@ -241,8 +241,8 @@ class LedgerWriter:
                 _log.warning("ledger: the database is back")
 
 
-def _text_size(record: Record) -> int:
-    return len(record.prompt or "") + len(record.answer or "")
+def _text_size(record: Entry) -> int:
+    return len(record.prompt or "") + len(record.answer or "") if isinstance(record, Record) else 0
 
 
 def _parse(lines: Sequence[bytes]) -> tuple[list[Row], int]:

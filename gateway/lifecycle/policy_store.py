@@ -195,7 +195,11 @@ class PolicyStore:
     def rebind(self) -> None:
         """Take the fleet's endpoints anew, after some were enabled, disabled or given another key."""
         found = self._active.items()
-        self._put({key: replace(one, targets=_targets(one.policy, self._fleet)) for key, one in found})
+        self._put({key: self.bound(one) for key, one in found})
+
+    def bound(self, active: ActivePolicy) -> ActivePolicy:
+        """The same over the fleet's endpoints of now."""
+        return replace(active, targets=_targets(active.policy, self._fleet))
 
     async def refresh(self) -> list[str]:
         """Read the sources again; wrong ones are refused and the old stay. Keys of what changed."""

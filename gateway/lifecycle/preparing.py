@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.lifecycle.policy_store import PolicyStore
+from gateway.lifecycle.policy_store import ActivePolicy, PolicyStore
 from local_runtime.embedders.errors import EmbedderError
 from local_runtime.embedders.worker import EmbeddingWorker
 
@@ -22,11 +22,17 @@ class Preparing:
     async def __call__(self) -> None:
         """Embed what is not embedded yet; a fault is logged, and those categories are then told by predicates alone."""
         for active in self._policies.all():
-            if active.categoriser.ready or self._embedder is None:
-                continue
-            try:
-                await active.categoriser.prepare(self._embedder.embed)
-            except EmbedderError as error:
-                log.error("the examples of policy %s are not used: %s", active.policy.name, error)
+            if not await self.one(active):
                 return
         self.ready = self._embedder is not None
+
+    async def one(self, active: ActivePolicy) -> bool:
+        """Of one policy, in force or not; whether the embedder could."""
+        if active.categoriser.ready or self._embedder is None:
+            return True
+        try:
+            await active.categoriser.prepare(self._embedder.embed)
+        except EmbedderError as error:
+            log.error("the examples of policy %s are not used: %s", active.policy.name, error)
+            return False
+        return True

@@ -36,6 +36,7 @@ async def start(gateway: Gateway) -> None:
     gateway.tasks.append(asyncio.create_task(_learn(gateway)))
     await _recall(gateway)
     gateway.tasks.append(asyncio.create_task(gateway.learning.run()))
+    await _take_part(gateway)
     if gateway.shared_health is not None:
         await gateway.shared_health.start()
     await gateway.cache.start()
@@ -120,6 +121,16 @@ async def _load_policies(gateway: Gateway) -> None:
     except DatabaseUnavailable as error:
         log.error("pushed policies join later: %s", error)
         gateway.policies.use(gateway.policy_sources.from_files())
+
+
+async def _take_part(gateway: Gateway) -> None:
+    """In the trials that run, from the first request on; without a database nobody is on trial until it is back."""
+    try:
+        await gateway.trials.book.refresh()
+    except DatabaseUnavailable as error:
+        log.warning("trials begin later here: %s", error)
+    gateway.tasks += [asyncio.create_task(work) for work in gateway.trials.work()]
+    gateway.metrics.watch("trials", "Trials of drafts, and what shadows have decided.", gateway.trials.gauges)
 
 
 async def preload(gateway: Gateway) -> None:

@@ -15,7 +15,7 @@ from gateway.answer import Answer
 from gateway.delivery import Delivery
 from gateway.dispatch.dispatch import Opened
 from gateway.dispatch.meters.chat import ChatMeter
-from gateway.ledger.record import Record
+from gateway.ledger.record import Entry, Record
 from gateway.wire.reply import Reply
 from policies.schema import Policy
 from tests.fakes import WHOLE
@@ -54,7 +54,7 @@ class Reluctant:
 class Sink:
     """Ledger and observer of one test."""
 
-    def put(self, record: Record) -> None:
+    def put(self, record: Entry) -> None:
         """Nothing is kept."""
 
     def answered(self, record: Record) -> None:

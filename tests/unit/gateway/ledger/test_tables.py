@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from gateway.ledger.record import Child, Record
+from gateway.ledger.record import Child, Record, ShadowDecision
 from gateway.ledger.tables import request_child, request_log
+from gateway.ledger.trial_tables import shadow_decision
+
+TRIALS = ("trial_id", "at"), ("trial_id", "trial_unit", "at")
 
 
 def test_the_columns_of_the_log_are_the_fields_of_a_record_in_their_order() -> None:
@@ -16,7 +19,11 @@ def test_the_columns_of_a_child_are_its_fields_in_their_order() -> None:
     assert [column.name for column in request_child.columns] == [field.name for field in fields(Child)]
 
 
-def test_the_log_is_indexed_by_time_and_by_key_model_and_end_user_within_time() -> None:
+def test_the_columns_of_a_shadow_decision_are_its_fields_in_their_order() -> None:
+    assert [column.name for column in shadow_decision.columns] == [field.name for field in fields(ShadowDecision)]
+
+
+def test_the_log_is_indexed_by_time_and_by_key_model_end_user_and_trial_within_time() -> None:
     indexed = sorted(tuple(column.name for column in index.columns) for index in request_log.indexes)
 
-    assert indexed == [("at",), ("end_user", "at"), ("key_id", "at"), ("model", "at")]
+    assert indexed == [("at",), ("end_user", "at"), ("key_id", "at"), ("model", "at"), *TRIALS]

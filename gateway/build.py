@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import secrets
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -179,17 +179,7 @@ def _upon(ground: Ground, rng: random.Random) -> Gateway:
     responses = ResponseStore(engine, kept_days=min(KEPT_DAYS, settings.prompt_retention_days or KEPT_DAYS))
     line = Line(meanings, embedding, admission, estimates, delivery, paces, purse, cache, trials.book)
     pipeline = _pipeline(ground, line, rng)
-    news = News(
-        keyring,
-        rulebook,
-        stores.secrets,
-        fleet,
-        ground.providers,
-        policies,
-        cache,
-        ground.environment,
-        trials.book,
-    )
+    news = _news(ground, keyring, rulebook, policies, cache, trials.book)
     return Gateway(
         settings=settings,
         engine=engine,
@@ -254,11 +244,18 @@ def _pipeline(ground: Ground, line: Line, rng: random.Random) -> Pipeline:
     )
 
 
+def _news(
+    ground: Ground, keyring: Keyring, rulebook: Rulebook, policies: PolicyStore, cache: Cache, trials: TrialBook
+) -> News:
+    secrets, fleet, providers = ground.stores.secrets, ground.fleet, ground.providers
+    return News(keyring, rulebook, secrets, fleet, providers, policies, cache, ground.environment, trials)
+
+
 def _trials(
     ground: Ground, policies: PolicyStore, versions: PolicyVersions, policy_desk: PolicyDesk, preparing: Preparing
 ) -> Trials:
     engine, shadows = ground.engine, Shadows(ground.ledger.put)
-    store, reader, evidence = TrialStore(engine), TrialReader(engine), EvidenceBook(engine, secrets.token_hex(8))
+    store, reader, evidence = TrialStore(engine), TrialReader(engine), EvidenceBook(engine, uuid.uuid4().hex)
     book = TrialBook(store, versions, policies, preparing.one, shadows)
     desk = TrialDesk(store, reader, policies, policy_desk, versions)
     watch = TrialWatch(book, store, reader, evidence, desk)

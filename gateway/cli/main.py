@@ -34,6 +34,7 @@ from gateway.cli import (
     serve,
     team,
     train,
+    trial,
 )
 from gateway.cli.output import fail
 from gateway.ledger.engine import DatabaseUrlError
@@ -60,6 +61,7 @@ app.add_typer(secrets.app, name="secrets")
 app.add_typer(audit.app, name="audit")
 policy.app.command("dry-run")(dry_run.dry_run_command)
 app.add_typer(policy.app, name="policy")
+app.add_typer(trial.app, name="trial")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")

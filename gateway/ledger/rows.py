@@ -34,6 +34,7 @@ MAX_STATUS: Final = 2**31 - 1
 MAX_JSON_BYTES: Final = 256 * 1024
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
+# In an index.
 _NAMES: Final = (
     "id",
     "parent_id",
@@ -43,7 +44,7 @@ _NAMES: Final = (
     "key_id",
     "model",
     "end_user",
-)  # in an index
+)
 _LONG_TEXT: Final = {"prompt": 1_000_000, "answer": 1_000_000, **dict.fromkeys(_NAMES, 200)}
 _REPLACEMENT: Final = "\ufffd"
 

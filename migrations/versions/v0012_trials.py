@@ -52,8 +52,14 @@ def _trials() -> None:
         ),
     )
     op.create_index("ix_policy_trial_started_at", "policy_trial", ["started_at"])
-    only = {"sqlite_where": RUNNING, "postgresql_where": RUNNING}
-    op.create_index("ix_policy_trial_policy_scope", "policy_trial", ["policy", "scope"], unique=True, **only)
+    op.create_index(
+        "ix_policy_trial_policy_scope",
+        "policy_trial",
+        ["policy", "scope"],
+        unique=True,
+        sqlite_where=RUNNING,
+        postgresql_where=RUNNING,
+    )
 
 
 def _findings() -> None:

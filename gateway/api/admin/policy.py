@@ -75,7 +75,7 @@ async def push(
     request: Request, response: Response, caller: Admin, gateway: TheGateway, note: Note = "", if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Store a TOML policy as a version of its name and put it in force: here at once, elsewhere within a second."""
-    revision = _revision(if_match)
+    revision = revision_of(if_match)
     text = await _text(request, gateway)
     try:
         name = parse_policy(text, "body").name
@@ -163,7 +163,7 @@ async def activate(
     name: Name, request: Request, response: Response, caller: Admin, gateway: TheGateway, if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Put a version in force: here at once, elsewhere within a second. Requests in flight keep what they began with."""
-    revision = _revision(if_match)
+    revision = revision_of(if_match)
     asked = await read_json(request, gateway, ActivateBody)
     pointer = await gateway.policy_desk.activate(
         name, asked.version, actor=caller.key_id, scope=asked.scope, note=asked.note, if_revision=revision
@@ -177,7 +177,7 @@ async def rollback(
     name: Name, request: Request, response: Response, caller: Admin, gateway: TheGateway, if_match: IfMatch = None
 ) -> dict[str, Any]:
     """Put in force again what was before; further back each time."""
-    revision = _revision(if_match)
+    revision = revision_of(if_match)
     asked = await read_json(request, gateway, RollbackBody)
     pointer = await gateway.policy_desk.rollback(
         name, actor=caller.key_id, scope=asked.scope, note=asked.note, if_revision=revision
@@ -194,7 +194,7 @@ async def _text(request: Request, gateway: Gateway) -> str:
         raise InvalidRequest(f"The body is not UTF-8 text at byte {error.start}.", param="body") from error
 
 
-def _revision(if_match: str | None) -> int | None:
+def revision_of(if_match: str | None) -> int | None:
     if if_match is None:
         return None
     found = _REVISION.fullmatch(if_match.strip())

@@ -123,11 +123,8 @@ class Coin:
     def take(self, units: Units) -> None:
         """Bet on the arms of further units."""
         apart = units.share - units.canary
-        for capital, gain, most in (
-            (self.missing, apart, 1 - units.share),
-            (self.surplus, -apart, units.share),
-        ):
-            capital += np.log1p(BETS * (gain / most)[:, None]).sum(axis=0)
+        self.missing += np.log1p(BETS * (apart / (1 - units.share))[:, None]).sum(axis=0)
+        self.surplus += np.log1p(BETS * (-apart / units.share)[:, None]).sum(axis=0)
 
     def canary_missing(self) -> float:
         """The logarithm of the capital."""

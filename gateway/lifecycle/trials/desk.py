@@ -266,7 +266,7 @@ def _unknown(metric: Metric, limits: Limits, usual: Usual, *, asked_for: bool) -
     if metric is Metric.LATENCY and limits.slow_ms is None:
         return f"fewer than {LEAST_USUAL} earlier requests say what is slow; give slow_ms"
     if metric is Metric.COST and limits.cost_cap_nanousd is None:
-        return f"fewer than {LEAST_USUAL} earlier requests with a cost say what is much; give cost_cap_usd"
+        return f"fewer than {LEAST_USUAL} earlier requests with a cost say what is much; give cost_cap_nanousd"
     if metric is Metric.FEEDBACK and not usual.judged and not asked_for:
         return "none of the policy's latest requests was judged; name it in tolerance where feedback is to come"
     return ""

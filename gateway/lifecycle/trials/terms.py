@@ -120,7 +120,7 @@ def field_fault(mode: Mode, share: float, limits: Limits) -> tuple[str, str] | N
         (1 <= limits.min_units <= 10**9, "min_units", "must be at least 1"),
         (1 <= limits.longest_s <= LONGEST_S, "longest_s", f"must be between 1 and {LONGEST_S:g} seconds"),
         (limits.slow_ms is None or limits.slow_ms > 0, "slow_ms", "must be above 0"),
-        (limits.cost_cap_nanousd is None or limits.cost_cap_nanousd > 0, "cost_cap_usd", "must be above 0"),
+        (limits.cost_cap_nanousd is None or limits.cost_cap_nanousd > 0, "cost_cap_nanousd", "must be above 0"),
         *(
             (0 <= one <= 0.5, f"tolerance.{name}", "must be between 0 and 0.5")
             for name, one in limits.tolerance.items()

@@ -98,13 +98,12 @@ class Wagers:
     def interval(self, alpha: float) -> tuple[float, float]:
         """The effect lies between these at all times but with probability `alpha`; infinite where the grid ends."""
         wanted, values = math.log(2 / alpha), self.margins.values
-        kept = (_mixed(self.up) < wanted) & (_mixed(self.down) < wanted)
-        if not kept.any():  # effects that change with time: no single one is left
-            return math.nan, math.nan
-        first, last = int(kept.argmax()), len(kept) - 1 - int(kept[::-1].argmax())
-        low = values[first - 1] if first else -math.inf
-        high = values[last + 1] if last + 1 < len(values) else math.inf
-        return float(low), float(high)
+        # What speaks against a margin speaks against all that lie beyond it.
+        below = int(np.cumprod(_mixed(self.up) >= wanted).sum())
+        above = int(np.cumprod(_mixed(self.down)[::-1] >= wanted).sum())
+        low = float(values[below - 1]) if below else -math.inf
+        high = float(values[len(values) - above]) if above else math.inf
+        return (low, high) if low < high else (math.nan, math.nan)  # effects that change with time: no single one
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,449 @@
+"""Trials on both databases: what is counted and when, who judges, what is done at once, and what the audit log has."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.build import build
+from gateway.errors import Conflict, InvalidRequest, NotFound, Stale
+from gateway.ledger.acts import EVERYTHING, Change
+from gateway.ledger.audit import AuditLog
+from gateway.ledger.feedback import Feedback, FeedbackStore
+from gateway.ledger.inserts import Inserter
+from gateway.ledger.record import Record, ShadowDecision
+from gateway.ledger.rows import from_line, to_line, to_rows
+from gateway.ledger.schema import upgrade
+from gateway.lifecycle.trials.assignment import Arm, UnitKind
+from gateway.lifecycle.trials.desk import Wish
+from gateway.lifecycle.trials.holding import HELD_S, EvidenceBook
+from gateway.lifecycle.trials.reading import BATCH_UNITS, TrialReader
+from gateway.lifecycle.trials.store import TrialStore
+from gateway.lifecycle.trials.terms import Limits, Metric, Mode, State, Trial
+from gateway.lifecycle.trials.watching import TrialWatch
+from gateway.settings import Settings
+from gateway.state import Gateway
+from tests.integration.database.ledgers import a_record
+
+POLICY = 'schema = 1\nname = "desk"\nmodels = ["*"]\n[router]\nkind = "rules"\n'
+DRAFT = POLICY + "[fallback]\nretries = 0\n"
+TOLERANCE = {Metric.ERRORS: 0.02, Metric.COST: 0.1}
+LIMITS = Limits({}, window_s=1.0, settle_s=1.0, cost_cap_nanousd=10_000, min_units=100, unit=UnitKind.CALLER)
+WISH = Wish("desk", 2, Mode.CANARY, 0.5, tolerance=TOLERANCE, limits=LIMITS)
+
+
+class Clock:
+    """Goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """A process' gateway on the shared database; nothing runs by itself."""
+
+    def __init__(self, gateway: Gateway, clock: Clock) -> None:
+        engine, trials = gateway.engine, gateway.trials
+        self.gateway, self.desk, self.book = gateway, trials.desk, trials.book
+        self.store, self.reader = TrialStore(engine, clock), TrialReader(engine)
+        self.evidence = EvidenceBook(engine, str(id(self)), clock)
+        self.watch = TrialWatch(self.book, self.store, self.reader, self.evidence, self.desk, now=clock)
+
+    async def step(self) -> None:
+        await self.gateway.policies.refresh()
+        await self.book.refresh()
+        await self.watch.step()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def workers(database_url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[list[Worker]]:
+    """Two processes that serve version 1 of a policy; version 2 is a draft."""
+    await asyncio.to_thread(upgrade, database_url)
+    made = [build(Settings(data_dir=tmp_path / str(one), database_url=database_url)) for one in range(2)]
+    await made[0].policies.load()
+    await made[0].policy_desk.push("desk", POLICY, author="ann")
+    await made[0].policy_desk.save("desk", DRAFT, author="ann", state="draft")
+    await made[1].policies.load()
+    yield [Worker(one, clock) for one in made]
+    for one in made:
+        await one.engine.dispose()
+
+
+async def begun(worker: Worker, clock: Clock, **changes: Any) -> Trial:
+    """A trial that began by the clock of the test."""
+    limits = replace(LIMITS, **changes)
+    trial = await worker.desk.start(replace(WISH, limits=limits), "ann")
+    return await worker.store.change(trial.id, "trial.begin", actor="test", started_at=clock.now)
+
+
+def served(trial: Trial, number: int, at: float, **changes: Any) -> Record:
+    """A request of a unit of its own."""
+    arm = Arm.CANARY if random.Random(number).random() < trial.share else Arm.CONTROL
+    named = {"trial_id": trial.id, "trial_arm": arm, "trial_unit": f"{number:016x}", "trial_share": trial.share}
+    return replace(a_record(number), **{"at": at, "policy": "desk", "cost_nanousd": 5000, **named, **changes})
+
+
+async def stored(engine: AsyncEngine, records: Sequence[Record | ShadowDecision]) -> None:
+    found = await Inserter(engine, 10.0).insert([row for one in records for row in to_rows(one)])
+    assert found.refused == []
+
+
+def traffic(trial: Trial, clock: Clock, count: int, fails: float) -> list[Record]:
+    """Units that come within a second; the canary's fail more or less often."""
+    dice, found = random.Random(0), []
+    for number in range(count):
+        one = served(trial, number, clock.now + 0.001 + number / count)
+        failed = dice.random() < (fails if one.trial_arm == Arm.CANARY else 0.01)
+        found.append(replace(one, status=502, cost_nanousd=None) if failed else one)
+    return found
+
+
+async def told(engine: AsyncEngine) -> list[tuple[str, str]]:
+    """Actors and actions about trials, oldest first."""
+    entries = await AuditLog(engine).list()
+    return [(one.actor, one.action) for one in reversed(entries) if one.action.startswith("trial.")]
+
+
+async def test_a_worse_draft_is_rolled_back_by_whichever_process_judges(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await begun(one, clock, auto_promote=True)
+    await stored(one.gateway.engine, traffic(trial, clock, 900, fails=0.3))
+    await one.step()
+    early = await one.desk.get(trial.id)
+
+    clock.now += 10.0
+    await asyncio.gather(one.step(), other.step())
+
+    ended = await one.desk.get(trial.id)
+    assert early.state is State.RUNNING
+    assert (ended.state, ended.ended_at is not None) == (State.ROLLED_BACK, True)
+    assert "failed requests" in (ended.reason or "")
+    assert (await told(one.gateway.engine))[-1] == ("gateway", "trial.rollback")
+    assert [action for _, action in await told(one.gateway.engine)].count("trial.rollback") == 1
+    entry = (await AuditLog(one.gateway.engine).list())[0]
+    assert '"p_harm"' in entry.detail and entry.action == "trial.rollback"
+    report = await one.gateway.trials.reports.one(ended)
+    assert sum(arm["units"] for arm in report["arms"].values()) == 900 and report["kind"] == "harm"
+    assert report["looks"] and report["logged"]["canary"] + report["logged"]["control"] == 900
+    await other.book.refresh()
+    assert other.book.trials == [] and other.book.drafts() == []
+
+
+async def test_a_good_draft_is_put_in_force_where_the_trial_says_so(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await begun(one, clock, auto_promote=True)
+    cheap = [
+        replace(row, cost_nanousd=2000) if row.trial_arm == Arm.CANARY and row.status == 200 else row
+        for row in traffic(trial, clock, 3000, fails=0.01)
+    ]
+    await stored(one.gateway.engine, cheap)
+    clock.now += 10.0
+
+    await one.step()
+    await other.step()
+
+    ended = await one.desk.get(trial.id)
+    pointer = await one.gateway.policy_versions.pointer("desk")
+    assert (ended.state, pointer is not None and pointer.version_id) == (State.PROMOTED, 3)
+    versions = await one.gateway.policy_versions.history("desk")
+    assert [(row.id, row.state, row.parent_id) for row in versions][:2] == [(3, "ready", 2), (2, "draft", None)]
+    active = other.gateway.policies.current("desk")
+    assert active is not None and active.policy.fallback.retries == 0
+    assert (await told(one.gateway.engine))[-1] == ("gateway", "trial.promote")
+
+
+async def test_without_leave_a_proof_waits_for_an_admin_and_is_written_down_once(
+    workers: list[Worker], clock: Clock
+) -> None:
+    one, other = workers
+    trial = await begun(one, clock)
+    await stored(one.gateway.engine, traffic(trial, clock, 3000, fails=0.01))
+    clock.now += 10.0
+
+    for _ in range(2):
+        await one.step()
+    waiting = await one.desk.get(trial.id)
+    promoted = await other.desk.promote(trial.id, "I have looked", actor="bob", if_revision=waiting.revision)
+
+    assert waiting.state is State.RUNNING
+    assert [action for _, action in await told(one.gateway.engine)].count("trial.verdict") == 1
+    assert promoted.state is State.PROMOTED
+    with pytest.raises(Conflict):
+        await one.desk.end(trial.id, State.STOPPED, "", actor="bob")
+
+
+async def test_a_process_that_dies_is_followed_by_another_where_it_stopped(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await begun(one, clock)
+    rows = traffic(trial, clock, 400, fails=0.01)
+    await stored(one.gateway.engine, rows[:200])
+    clock.now += 10.0
+    await one.step()
+    later = [replace(row, at=row.at + 10.0) for row in rows[200:]]
+    await stored(one.gateway.engine, later)
+    clock.now += 10.0
+    await other.step()
+    held = await units_counted(one, trial)
+
+    clock.now += HELD_S + 1
+    await other.step()
+
+    assert (held, await units_counted(one, trial)) == (200, 400)
+
+
+async def units_counted(worker: Worker, trial: Trial) -> int:
+    report = await worker.gateway.trials.reports.one(trial)
+    return sum(arm["units"] for arm in report["arms"].values())
+
+
+async def test_a_late_writer_changes_nothing(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    held = await one.evidence.hold("trial_x")
+    assert held is not None and await other.evidence.hold("trial_x") is None
+    clock.now += HELD_S + 1
+    taken = await other.evidence.hold("trial_x")
+    assert taken is not None
+
+    assert await one.evidence.save(held, b"late", {}) is None
+    saved = await other.evidence.save(taken, b"mine", {"kind": "waiting"})
+
+    assert saved is not None and saved.revision == 1
+    assert (await other.evidence.verdicts(["trial_x"]))["trial_x"]["kind"] == "waiting"
+
+
+async def test_it_ends_where_what_is_in_force_changes_and_when_its_time_is_over(
+    workers: list[Worker], clock: Clock
+) -> None:
+    one, other = workers
+    first = await begun(one, clock)
+    await one.gateway.policy_desk.push("desk", POLICY + "[objective]\ncost = 0.3\n", author="ann")
+    with pytest.raises(Conflict, match="changed since"):
+        await one.desk.promote(first.id, "", actor="ann")
+    await other.step()
+    second = await begun(other, clock, longest_s=60.0)
+    clock.now += 61.0
+
+    await other.step()
+
+    ended = [await one.desk.get(trial.id) for trial in (first, second)]
+    assert [trial.state for trial in ended] == [State.STOPPED, State.STOPPED]
+    assert "changed since" in (ended[0].reason or "") and "longest duration" in (ended[1].reason or "")
+
+
+async def test_a_draft_put_in_force_by_hand_is_a_promotion(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await begun(one, clock)
+    await one.gateway.policy_desk.push("desk", DRAFT, author="ann")
+
+    await other.step()
+
+    assert (await one.desk.get(trial.id)).state is State.PROMOTED
+
+
+async def test_units_count_once_in_their_order_with_what_they_asked_in_their_window(
+    workers: list[Worker], clock: Clock
+) -> None:
+    one = workers[0]
+    trial, start = await begun(one, clock), clock.now
+    rows = [
+        served(trial, 1, start + 1.0, id="a", trial_arm=Arm.CANARY),
+        served(trial, 1, start + 1.9, id="b", status=502, trial_arm=Arm.CANARY, trial_unit=f"{1:016x}"),
+        served(trial, 1, start + 2.1, id="late", trial_arm=Arm.CANARY),
+        served(trial, 1, start + 1.5, id="moved", trial_arm=Arm.CONTROL),
+        served(trial, 2, start + 0.5, id="c", trial_arm=Arm.CONTROL, cache_status="hit-exact"),
+        served(trial, 3, start - 0.5, id="before", trial_arm=Arm.CONTROL),
+        served(trial, 3, start + 0.5, id="again", trial_arm=Arm.CONTROL),
+        served(trial, 4, start + 0.7, id="shadow", trial_arm=Arm.SHADOW),
+        served(trial, 5, start + 9.0, id="unripe", trial_arm=Arm.CONTROL),
+    ]
+    await stored(one.gateway.engine, rows)
+
+    page = await one.reader.units(trial.id, start, start + 5.0, 1.0)
+    again = await one.reader.units(trial.id, start + 5.0, start + 8.0, 1.0)
+
+    seen = [(unit.first_at - start, unit.canary, [row.id for row in unit.requests]) for unit in page.units]
+    assert seen == [(0.5, False, ["c"]), (1.0, True, ["a", "b"])]
+    assert page.units[0].requests[0].cached and not page.units[1].requests[0].cached
+    assert (page.upto, page.more, again.units) == (start + 5.0, False, ())
+
+
+async def test_many_units_come_in_pages_and_none_twice(workers: list[Worker], clock: Clock) -> None:
+    one, start = workers[0], clock.now
+    trial, count = await begun(one, clock), BATCH_UNITS + 100
+    rows = [served(trial, number, start + 0.001 * (number // 3 + 1)) for number in range(count)]
+    await stored(one.gateway.engine, rows)
+
+    first = await one.reader.units(trial.id, start, start + 60.0, 1.0)
+    second = await one.reader.units(trial.id, first.upto, start + 60.0, 1.0)
+
+    names = [unit.unit for page in (first, second) for unit in page.units]
+    assert (first.more, second.more) == (True, False)
+    assert len(names) == len(set(names)) == count
+
+
+async def test_feedback_counts_where_it_comes_in_time(workers: list[Worker], clock: Clock) -> None:
+    one, start = workers[0], clock.now
+    trial = await begun(one, clock)
+    await stored(one.gateway.engine, [served(trial, number, start + number, id=f"r{number}") for number in (1, 2, 3)])
+    for request, source, after, score in (("r1", "user", 5, 1.0), ("r1", "judge", 6, 0.5), ("r2", "user", 90, 0.0)):
+        store = FeedbackStore(one.gateway.engine, now=lambda after=after: start + after)  # type: ignore[misc]
+        await store.put(Feedback(request, source, score, "key"))
+
+    page = await one.reader.units(trial.id, start, start + 10.0, 1.0)
+    scores = await one.reader.scores(page.units, 60.0)
+
+    assert scores == {f"{1:016x}": 0.75}
+
+
+async def test_feedback_that_comes_late_still_stops_a_draft(workers: list[Worker], clock: Clock) -> None:
+    one = workers[0]
+    wish = replace(
+        WISH, tolerance={Metric.FEEDBACK: 0.05}, limits=replace(LIMITS, feedback_wait_s=30.0, longest_s=3600.0)
+    )
+    trial = await one.desk.start(wish, "ann")
+    trial = await one.store.change(trial.id, "trial.begin", actor="test", started_at=clock.now)
+    rows = traffic(trial, clock, 300, fails=0.0)
+    await stored(one.gateway.engine, rows)
+    store = FeedbackStore(one.gateway.engine, now=lambda: clock.now)
+    clock.now += 5.0
+    for row in rows:
+        await store.put(Feedback(row.id, "user", 0.1 if row.trial_arm == Arm.CANARY else 0.9, "key"))
+    await one.step()
+    early = await one.desk.get(trial.id)
+
+    clock.now += 40.0
+    await one.step()
+
+    assert early.state is State.RUNNING
+    ended = await one.desk.get(trial.id)
+    assert ended.state is State.ROLLED_BACK and "bad feedback" in (ended.reason or "")
+
+
+async def test_what_is_slow_and_dear_comes_from_the_ledger_and_what_is_unknown_is_left_out(
+    workers: list[Worker], clock: Clock
+) -> None:
+    one = workers[0]
+    wish = replace(WISH, tolerance=None, limits=Limits({}))
+    with pytest.raises(InvalidRequest, match="latency"):
+        await one.desk.start(replace(wish, tolerance={Metric.LATENCY: 0.1}), "ann")
+    new = await one.desk.start(wish, "ann")
+    await one.desk.end(new.id, State.STOPPED, "", actor="ann")
+    await stored(one.gateway.engine, [usual(number) for number in range(100)])
+    known = await one.desk.start(wish, "ann")
+
+    assert set(new.limits.tolerance) == {Metric.ERRORS} and "slow_ms" in new.limits.left_out[Metric.LATENCY]
+    assert set(known.limits.tolerance) == {Metric.ERRORS, Metric.COST, Metric.LATENCY}
+    assert (known.limits.slow_ms, known.limits.cost_cap_nanousd) == (90.0, 4 * 99_000)
+    assert Metric.FEEDBACK in known.limits.left_out
+
+
+def usual(number: int) -> Record:
+    return replace(
+        a_record(number), at=time.time() - 60, policy="desk", total_ms=float(number), cost_nanousd=1000 * number
+    )
+
+
+async def test_at_most_one_trial_runs_for_a_policy_and_scope(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    asked = await asyncio.gather(one.desk.start(WISH, "ann"), other.desk.start(WISH, "bob"), return_exceptions=True)
+
+    (trial,) = [found for found in asked if isinstance(found, Trial)]
+    (refused,) = [found for found in asked if isinstance(found, Conflict)]
+    assert trial.id in str(refused)
+    narrow = await one.desk.start(replace(WISH, scope="team:t1"), "ann")
+    assert {found.id for found in await one.store.running()} == {trial.id, narrow.id}
+
+
+async def test_who_was_slower_is_told_so(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await one.desk.start(WISH, "ann")
+    raised = await one.desk.share(trial.id, 0.6, actor="ann", if_revision=1)
+
+    with pytest.raises(Stale):
+        await other.desk.share(trial.id, 0.1, actor="bob", if_revision=1)
+    with pytest.raises(NotFound):
+        await other.desk.share("trial_none", 0.1, actor="bob")
+    with pytest.raises(InvalidRequest):
+        await other.desk.share(trial.id, 1.0, actor="bob", if_revision=2)
+    assert (raised.share, raised.revision) == (0.6, 2)
+
+
+@pytest.mark.parametrize(
+    ("draft", "wish", "error"),
+    [
+        (DRAFT, replace(WISH, version=9), NotFound),
+        (DRAFT, replace(WISH, policy="nobody"), NotFound),
+        (DRAFT, replace(WISH, scope="king:1"), InvalidRequest),
+        (POLICY + '[pacing]\nbudget_usd = 5\nperiod = "day"\n', replace(WISH, version=3), Conflict),
+        (POLICY + "colour = 1\n", replace(WISH, version=3), Conflict),
+        (POLICY.replace('"rules"', '"graph"\nartifact = "none"'), replace(WISH, version=3), Conflict),
+    ],
+)
+async def test_what_cannot_serve_is_no_trial(
+    workers: list[Worker], draft: str, wish: Wish, error: type[Exception]
+) -> None:
+    one = workers[0]
+    await one.gateway.policy_desk.save("desk", draft, author="ann", state="draft")
+
+    with pytest.raises(error):
+        await one.desk.start(wish, "ann")
+    assert await one.store.running() == []
+
+
+async def test_a_draft_that_a_process_cannot_use_takes_nothing_down_there(workers: list[Worker], clock: Clock) -> None:
+    one, other = workers
+    trial = await begun(one, clock)
+    artifact = POLICY.replace('"rules"', '"graph"\nartifact = "none"')
+    row, _ = await one.gateway.policy_desk.save("desk", artifact, author="ann", state="draft")
+    await one.store.change(trial.id, "trial.begin", actor="test", version_id=row.id)
+
+    other.book.take_up([Change(EVERYTHING)])
+    await other.step()
+
+    assert other.book.drafts() == [] and "none" in other.book.refused[trial.id]
+    assert other.gateway.policies.current("desk") is not None
+    await one.desk.end(trial.id, State.STOPPED, "", actor="ann")
+    await other.book.refresh()
+    assert other.book.refused == {}
+
+
+async def test_shadow_decisions_go_through_ledger_and_spool(workers: list[Worker], clock: Clock) -> None:
+    one = workers[0]
+    trial = await one.desk.start(replace(WISH, mode=Mode.SHADOW, share=1.0), "ann")
+    base = ShadowDecision("r0", trial.id, clock.now, "cheap", 1.0, 0.5, 100, False, None, "dear", 0.7, 200)
+    rows = [
+        base,
+        replace(base, request_id="r1", model="dear", agrees=True, cost_nanousd=200, quality=0.7),
+        replace(base, request_id="r2", model=None, propensity=None, quality=None, cost_nanousd=None, fault="nobody"),
+    ]
+    lines = [to_line(row) for one_row in rows for row in to_rows(one_row)]
+
+    await stored(one.gateway.engine, rows)
+    again = await Inserter(one.gateway.engine, 10.0).insert([from_line(line) for line in lines])
+
+    assert again.refused == []
+    report = await one.gateway.trials.reports.one(trial)
+    assert {name: report["shadow"][name] for name in ("requests", "agrees", "faults")} == {
+        "requests": 3,
+        "agrees": 1,
+        "faults": 1,
+    }
+    assert (report["shadow"]["cost_nanousd"], report["shadow"]["control_cost_nanousd"]) == (150.0, 200.0)
+    assert report["shadow"]["quality"] == pytest.approx(0.6)
+    assert "33.3% of 3 requests" in report["verdict"] and "-25.0%" in report["verdict"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import time
 from typing import Any, Final
 
+from gateway.admission.terms import RefusedField
 from gateway.errors import Conflict, InvalidRequest, NotFound, Stale
 from gateway.lifecycle.policy_desk import PolicyDesk
 from gateway.lifecycle.policy_sources import named
@@ -283,6 +284,8 @@ def _told() -> Iterator[None]:
         yield
     except NoSuchTrial as error:
         raise NotFound(_sentence(error), param="trial_id") from error
+    except RefusedField as error:
+        raise NotFound(str(error), param="scope") from error
     except AlreadyRunning as error:
         raise Conflict(_sentence(error), param="policy") from error
     except StaleTrial as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from time import time
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from gateway.admission.rule_store import subject_of
+from gateway.admission.rules import Scope
 from gateway.ledger.acts import TRIAL, Change, acting
 from gateway.ledger.faults import asking
 from gateway.ledger.rows import clean
@@ -48,10 +51,11 @@ class TrialStore:
         self._now = now
 
     async def create(self, trial: Trial, detail: Mapping[str, object]) -> Trial:
-        """Start it; raises `AlreadyRunning`."""
-        same = (policy_trial.c.policy == trial.policy) & (policy_trial.c.scope == trial.scope)
-        running = select(policy_trial).where(same, policy_trial.c.state == State.RUNNING)
+        """Start it; raises `AlreadyRunning`, and `RefusedField` where the scope's subject does not exist."""
         async with acting(self._engine, trial.actor) as act:
+            trial = replace(trial, scope=await _subject(act.connection, trial.scope))
+            same = (policy_trial.c.policy == trial.policy) & (policy_trial.c.scope == trial.scope)
+            running = select(policy_trial).where(same, policy_trial.c.state == State.RUNNING)
             other = (await act.connection.execute(running)).first()
             if other is not None:
                 raise AlreadyRunning(_trial(other))
@@ -114,6 +118,12 @@ class TrialStore:
         if found.state is not State.RUNNING or if_revision not in (None, found.revision):
             raise StaleTrial(found)
         return found
+
+
+async def _subject(connection: AsyncConnection, scope: str) -> str:
+    """The scope that is matched with callers: of a rotated key its line's."""
+    kind, _, subject = scope.partition(":")
+    return f"{kind}:{await subject_of(connection, Scope(kind), subject)}" if scope else scope
 
 
 async def _read(connection: AsyncConnection, trial_id: str) -> Trial:

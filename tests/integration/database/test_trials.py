@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.admission.terms import Terms
 from gateway.build import build
 from gateway.errors import Conflict, InvalidRequest, NotFound, Stale
 from gateway.ledger.acts import EVERYTHING, Change
@@ -366,7 +367,11 @@ async def test_at_most_one_trial_runs_for_a_policy_and_scope(workers: list[Worke
     (trial,) = [found for found in asked if isinstance(found, Trial)]
     (refused,) = [found for found in asked if isinstance(found, Conflict)]
     assert trial.id in str(refused)
-    narrow = await one.desk.start(replace(WISH, scope="team:t1"), "ann")
+    with pytest.raises(NotFound):
+        await one.desk.start(replace(WISH, scope="team:nobody"), "ann")
+    tenants = one.gateway.stores.tenants
+    organisation = await tenants.create_organisation(Terms(name="acme"), actor="ann")
+    narrow = await one.desk.start(replace(WISH, scope=f"organisation:{organisation.id}"), "ann")
     assert {found.id for found in await one.store.running()} == {trial.id, narrow.id}
 
 

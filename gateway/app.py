@@ -14,7 +14,19 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from gateway.api import cache, feedback, health, models, responses
-from gateway.api.admin import audit, budgets, dry_runs, keys, limits, organisations, policy, requests, teams, trials
+from gateway.api.admin import (
+    audit,
+    budgets,
+    dry_runs,
+    keys,
+    limits,
+    organisations,
+    policy,
+    requests,
+    teams,
+    trials,
+    usage,
+)
 from gateway.api.admin import cache as admin_cache
 from gateway.api.openapi import describe_raw_routes
 from gateway.api.raw import Message, Receive, Scope, Send, new_request_id
@@ -106,7 +118,7 @@ def front(gateway: Gateway) -> Front:
     app.state.gateway = gateway
     public = (models, responses, feedback, cache, health)
     tenants = (keys, organisations, teams, budgets, limits)
-    for module in (*public, *tenants, audit, policy, dry_runs, trials, requests, admin_cache):
+    for module in (*public, *tenants, audit, policy, dry_runs, trials, requests, usage, admin_cache):
         app.include_router(module.router)
     add_error_handlers(app)
     describe_raw_routes(app, gateway.raw_routes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -23,6 +24,25 @@ def upgrade() -> None:
     if path is not None:
         prepare_folder(path.parent)
     print(f"database is at {upgraded(settings.sql_url)}")
+
+
+@app.command()
+def rollup(
+    look: Annotated[bool, typer.Option("--check", help="Compare only; exits 1 where they differ.")] = False,
+) -> None:
+    """Count the request log anew for usage charts; needed after processes of an older version wrote to it."""
+    from gateway.cli.rolling_up import compare, recount
+
+    url = existing_database(settings_or_fail())
+    if not look:
+        print(f"counted {asyncio.run(recount(url))} requests")
+        return
+    wrong = asyncio.run(compare(url))
+    for one in wrong:
+        print(f"{one.date}  {one.table}: {one.cells} cells are not what the log says")
+    if wrong:
+        fail("the sums differ from the log; run: fingerpost db rollup", code=1)
+    print("the sums are what the log says")
 
 
 @app.command()

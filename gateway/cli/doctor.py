@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection, HTTPException
@@ -22,7 +23,7 @@ from gateway.cli.fleet import refusal, usable_fleet
 from gateway.cli.output import print_json, settings_or_fail
 from gateway.cli.serve import LEAST_FREE_BYTES, reachable
 from gateway.ledger.engine import DatabaseUrlError
-from gateway.ledger.faults import SchemaError
+from gateway.ledger.faults import DatabaseUnavailable, SchemaError
 from gateway.local import embedder_fault, engine_fault, kernels_told
 from gateway.redaction import Redactor
 from gateway.server import PortTaken, open_socket
@@ -30,6 +31,7 @@ from gateway.settings import Settings
 from policies.errors import PolicyError
 
 BUNDLED = "bundled:smollm2"
+USAGE_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", False, str(error), "start it, or correct FINGERPOST_DATABASE_URL")
         return
     yield Finding("database", not state.problem, state.problem or f"at {state.current}", "fingerpost db upgrade")
+    if not state.problem:
+        yield from _usage(settings)
+
+
+def _usage(settings: Settings) -> Iterator[Finding]:
+    from gateway.cli.rolling_up import uncounted
+
+    try:
+        off = asyncio.run(uncounted(settings.sql_url, USAGE_DAYS, time.time()))
+    except DatabaseUnavailable as error:
+        yield Finding("usage", False, str(error), "start it, or correct FINGERPOST_DATABASE_URL")
+        return
+    text = f"sums of the last {USAGE_DAYS} days are {f'off by {off} requests' if off else 'what the log says'}"
+    yield Finding("usage", not off, text, "fingerpost db rollup")
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

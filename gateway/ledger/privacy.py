@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.engine import writing
 from gateway.ledger.faults import DatabaseUnavailable, asking
+from gateway.ledger.rollup import forget_fine
 from gateway.ledger.tables import cache_label, feedback, request_log, stored_response
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,20 @@ async def forget_expired_responses(engine: AsyncEngine, now: float) -> int:
     return int(gone.rowcount)
 
 
+async def forget_fine_usage(engine: AsyncEngine, now: float) -> int:
+    """Remove sums of five minutes that hours tell as well. Raises `DatabaseUnavailable`."""
+    with asking():
+        async with writing(engine).begin() as connection:
+            return await connection.run_sync(forget_fine, now)
+
+
 async def sweep(engine: AsyncEngine, retention_days: float | None) -> None:
     """Forget by age, for ever; a database that is away is asked again later."""
     while True:
         now = time.time()
         try:
             await forget_expired_responses(engine, now)
+            await forget_fine_usage(engine, now)
             if retention_days is not None:
                 await forget_before(engine, now - retention_days * 86_400)
         except DatabaseUnavailable as error:

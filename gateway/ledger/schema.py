@@ -19,6 +19,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from gateway.ledger import rollup
 from gateway.ledger.engine import hidden, normalise_url, open_engine, writing
 from gateway.ledger.every_table import metadata
 from gateway.ledger.faults import SchemaError
@@ -26,6 +27,7 @@ from gateway.ledger.versions import OPTIONS, alembic_config
 
 Result = TypeVar("Result")
 LOCK_WAIT_S: Final = 60
+USAGE_SINCE: Final = "0013"  # what was logged before is counted when the database comes to this revision
 _LOCK_KEY: Final = 0x66696E676572  # "finger": any number that no other application is likely to take
 
 
@@ -86,7 +88,11 @@ def _upgrade(connection: Connection, revision: str) -> SchemaState:
         if taken:
             raise SchemaError(f"the database already has tables of other origin named {', '.join(taken)}; use another")
     _command(command.upgrade, connection, revision)
-    return _state(connection)
+    after = _state(connection)
+    if after.current == after.head and (before.current or "") < USAGE_SINCE:
+        for day in rollup.days_logged(connection):
+            rollup.rebuild_day(connection, day)
+    return after
 
 
 def _refuse_newer(connection: Connection) -> SchemaState:

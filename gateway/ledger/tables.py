@@ -28,6 +28,8 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.metadata import metadata
+from gateway.ledger.search_indexes import search_indexes
+from gateway.ledger.usage_tables import usage_tables
 
 LIVING: Final = "revoked_at IS NULL"
 NAMED: Final = "end_user IS NOT NULL"
@@ -102,6 +104,7 @@ request_log: Final = Table(
     Index(None, "end_user", "at", sqlite_where=text(NAMED), postgresql_where=text(NAMED)),
     Index(None, "trial_id", "at", sqlite_where=text(TRIED), postgresql_where=text(TRIED)),
     Index(None, "trial_id", "trial_unit", "at", sqlite_where=text(TRIED), postgresql_where=text(TRIED)),
+    *search_indexes(),
 )
 
 # The calls of requests whose answer a strategy made of several. No foreign key: they are written with their request.
@@ -364,3 +367,5 @@ cache_label: Final = Table(
     Column("score", Double),
     Index(None, "at"),
 )
+
+usage_model, usage_category, usage_caller = usage_tables(metadata)

@@ -357,6 +357,7 @@ def _console(ground: Ground) -> Parts:
         sessions=SessionStore(ground.engine, lifetime, key_roles(settings.console_key_role)),
         throttle=Throttle(monotonic),
         usage=LedgerUsage(ground.engine),
+        health=ground.health,
     )
 
 

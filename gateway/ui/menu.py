@@ -35,6 +35,15 @@ class Section:
 
 
 MENU: Final = (
-    Section("Traffic", (Entry("Overview", "", "gauge"),)),
-    Section("Access", (Entry("Keys", "/keys", "key"),)),
+    Section("Traffic", (Entry("Overview", "", "gauge"), Entry("Models", "/models", "cpu"))),
+    Section(
+        "Access",
+        (
+            Entry("Keys", "/keys", "key"),
+            Entry("Teams", "/teams", "users"),
+            Entry("Organisations", "/organisations", "building"),
+        ),
+    ),
+    Section("Spending", (Entry("Budgets", "/budgets", "wallet"), Entry("Rate limits", "/limits", "timer"))),
+    Section("Record", (Entry("Audit log", "/audit", "scroll"),)),
 )

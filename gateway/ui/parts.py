@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.dispatch.health import Health
 from gateway.ui.rendering import Rendering
 from gateway.ui.sessions import SessionStore
 from gateway.ui.throttle import Throttle
@@ -18,3 +19,4 @@ class Parts:
     sessions: SessionStore
     throttle: Throttle
     usage: Usage
+    health: Health

@@ -52,7 +52,7 @@ class Rendering:
             number=number,
             percent=percent,
             json=_json,
-            compact=lambda value: json.dumps(value, separators=(",", ":")),
+            compact=compact,
             ago=lambda at: ago(at, now()),
             when=when,
             pair=lambda text: (text, text),
@@ -85,7 +85,11 @@ def usd(nanousd: float | None) -> str:
     dollars = nanousd / _NANO
     if dollars == 0 or abs(dollars) >= 100:
         return f"${dollars:,.0f}" if dollars else "$0"
-    return f"${dollars:,.2f}" if abs(dollars) >= 1 else f"${dollars:.3g}" if abs(dollars) >= 1e-4 else f"${dollars:.1e}"
+    if abs(dollars) >= 1:
+        return f"${dollars:,.2f}"
+    return (
+        f"${dollars:.3f}" if abs(dollars) >= 0.01 else f"${dollars:.2g}" if abs(dollars) >= 1e-4 else f"${dollars:.1e}"
+    )
 
 
 def ms(value: float | None) -> str:
@@ -104,7 +108,9 @@ def number(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share of one."""
-    return NONE if share is None else f"{share:.1%}" if share < 0.1 or share > 0.9 else f"{share:.0%}"
+    if share is None:
+        return NONE
+    return f"{share:.1%}" if 0 < share < 0.1 or 0.9 < share < 1 else f"{share:,.0%}"
 
 
 def when(at: float | None) -> str:
@@ -129,6 +135,11 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def compact(value: object) -> str:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":"), default=str, ensure_ascii=False)
 
 
 def _json(value: object) -> str:

@@ -5,6 +5,6 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from gateway.ui.pages import keys, overview
+from gateway.ui.pages import audit, budgets, keys, limits, models, organisations, overview, teams
 
-PAGES: Final[tuple[ModuleType, ...]] = (overview, keys)
+PAGES: Final[tuple[ModuleType, ...]] = (overview, models, keys, teams, organisations, budgets, limits, audit)

@@ -121,20 +121,21 @@ function draw(place) {
   const series = data.series.map((one, index) => line(one, index, data, colour));
   const options = {
     width: place.clientWidth,
-    height: place.clientHeight - 26,
+    height: place.clientHeight,
+    padding: [8, 4, 0, 0],
     cursor: { y: false, points: { size: 6 } },
-    legend: { live: true },
-    scales: { x: { time: Boolean(data.time) }, y: { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } },
-    axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => said(tick, data.unit)) }],
-    series: [{ label: data.x, value: (_, at) => (at == null ? "–" : data.time ? stamp(at) : said(at, data.x_unit)) }, ...series],
+    legend: { show: false },
+    hooks: { setCursor: [(plot) => tell(place, data, plot.cursor.idx)] },
+    scales: { x: { time: false, range: (_, low, high) => edges(low, high, data) }, y: { range: (_, low, high) => [Math.min(low, 0), high > 0 ? high * 1.08 : 1] } },
+    axes: [{ ...axis, size: 30, grid: { show: false }, ...(data.time ? times(data) : { values: (_, ticks) => ticks.map((tick) => said(tick, data.x_unit)) }) }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => said(tick, data.unit)) }],
+    series: [{}, ...series],
   };
   charts.set(place, new uPlot(options, [data.at, ...data.series.map((one) => one.values)], place));
 }
 
 function line(one, index, data, colour) {
   const stroke = colour(`--s${(index % 5) + 1}`);
-  const value = (_, __, ___, at) => (at == null ? "–" : one.said[at]);
-  const look = { label: one.label, value, stroke, width: 2, spanGaps: false };
+  const look = { stroke, width: 2, spanGaps: false };
   if (data.kind === "bars") return { ...look, fill: `${stroke}55`, width: 1, paths: uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } };
   if (data.kind === "dots" && !one.line) return { ...look, paths: () => null, points: { show: true, size: 6, fill: stroke, width: 0 } };
   if (data.kind === "area") return { ...look, fill: `${stroke}22`, points: { show: false } };
@@ -148,8 +149,30 @@ function said(value, unit) {
   return value.toLocaleString("en", { notation: Math.abs(value) >= 100000 ? "compact" : "standard" });
 }
 
-function stamp(at) {
-  return new Date(at * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+// The legend tells the figures under the pointer.
+function tell(place, data, at) {
+  const [when, ...lines] = place.parentElement.querySelectorAll(".legend li");
+  const inside = at != null;
+  when.textContent = !inside ? "\u00a0" : data.time ? clock(data.at[at], true) : said(data.at[at], data.x_unit);
+  lines.forEach((line, index) => (line.querySelector("b").textContent = inside ? data.series[index].said[at] : ""));
+}
+
+function edges(low, high, data) {
+  const half = data.kind === "bars" && data.at.length > 1 ? (data.at[1] - data.at[0]) / 2 : 0;
+  return [low - half, high + half || 1];
+}
+
+// All times are UTC, as in the tables; days where there are many.
+const STEPS = [300, 600, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 432000, 604800];
+
+function times(data) {
+  const days = data.at[data.at.length - 1] - data.at[0] > 2 * 86400;
+  return { incrs: days ? STEPS.filter((step) => step >= 86400) : STEPS, space: 64, values: (_, ticks) => ticks.map((at) => clock(at, false, days)) };
+}
+
+function clock(at, whole, days) {
+  const options = whole ? { dateStyle: "medium", timeStyle: "short" } : days ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  return new Date(at * 1000).toLocaleString("en-GB", { timeZone: "UTC", ...options });
 }
 
 // What a page asks by itself can wait while nobody sees it.

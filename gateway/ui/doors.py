@@ -48,6 +48,10 @@ class Form(Mapping[str, str]):
         """All values of one name."""
         return list(self._fields.get(name, ()))
 
+    def text(self, name: str) -> str:
+        """A field as it was written, with the line ends of this system instead of a form's; '' where there is none."""
+        return self._fields.get(name, [""])[-1].replace("\r\n", "\n")
+
     def given(self, *names: str) -> dict[str, str]:
         """Of these fields those that are not left empty."""
         return {name: self[name] for name in names if self.get(name)}

@@ -36,6 +36,7 @@ class Section:
 
 MENU: Final = (
     Section("Traffic", (Entry("Overview", "", "gauge"), Entry("Models", "/models", "cpu"))),
+    Section("Routing", (Entry("Policies", "/policies", "route"), Entry("Trials", "/trials", "sliders"))),
     Section(
         "Access",
         (

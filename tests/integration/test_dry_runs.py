@@ -148,5 +148,5 @@ def test_the_command_says_the_same(served: Served, tmp_path: Path) -> None:
     wrong = fingerpost("policy", "dry-run", str(tmp_path / "nothing.toml"), env=env)
 
     assert json.loads(told.stdout)["decided"] == ASKED
-    assert "decisions would go to another model" in shown.stdout and "surely above" in shown.stdout
+    assert "requests would be asked of another model" in shown.stdout and "surely above" in shown.stdout
     assert wrong.returncode == 2 and "can't be read" in wrong.stderr and "Traceback" not in wrong.stderr

@@ -63,7 +63,7 @@ async def start(
     request: Request, response: Response, caller: Admin, gateway: TheGateway, feed: TheFeed
 ) -> dict[str, Any]:
     """Let a draft decide beside what is in force (shadow), or serve a share of the traffic (canary)."""
-    wish = _wish(await read_json(request, gateway, NewTrial))
+    wish = wish_of(await read_json(request, gateway, NewTrial))
     trial = await gateway.trials.desk.start(wish, caller.key_id)
     await gateway.trials.book.refresh()
     await feed.poll()
@@ -173,7 +173,8 @@ async def _end(
     return _told(trial, response)
 
 
-def _wish(asked: NewTrial) -> Wish:
+def wish_of(asked: NewTrial) -> Wish:
+    """What the desk understands."""
     limits = Limits(
         {},
         alpha=asked.alpha,

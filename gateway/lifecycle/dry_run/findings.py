@@ -22,6 +22,7 @@ Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Watch = Callable[[str, float], None]
 EXAMPLES: Final = 20
+_ROUNDING: Final = 1e-12
 MOST_PAIRS: Final = 30
 # Intervals of so many rows are as good with fewer resamples.
 MANY_ROWS: Final = 5000
@@ -216,21 +217,24 @@ def _estimate(
         apart = compare(logs, table.drafted[kept], table.logged[kept], delta=delta, needs=needs, resamples=resamples)
     except NoSupport as error:
         return {**told, "refused": str(error), "effective_rows": error.support.effective_rows}
-    return {**told, **_told(of, apart)}
+    return {**told, **_told(of, apart, bounds[1] - bounds[0])}
 
 
-def _told(of: Estimates, apart: Comparison) -> dict[str, Any]:
+def _told(of: Estimates, apart: Comparison, width: float) -> dict[str, Any]:
+    """What is nothing but rounding counts as no difference."""
+    none = all(abs(end) < _ROUNDING * width for end in asdict(apart.difference).values())
+    difference = dict.fromkeys(asdict(apart.difference), 0.0) if none else asdict(apart.difference)
     return {
         "effective_rows": of.support.effective_rows,
         "draft": {name: asdict(getattr(of, name)) for name in ("ips", "snips", "direct", "dr", "betting")},
-        "difference": {**asdict(apart.difference), "surely_above": apart.low},
+        "difference": {**difference, "surely_above": apart.low},
     }
 
 
 def verdict(found: Mapping[str, Any]) -> str:
     """Plain words, for those who decide."""
-    changed, lacking = found["changes"]["share"], found["support"]["unsupported_traffic"]
-    said = [f"{changed:.1%} of {found['decided']} decisions would go to another model."]
+    changed, lacking = found["changes"]["expected_share"], found["support"]["unsupported_traffic"]
+    said = [f"{changed:.1%} of {found['decided']} requests would be asked of another model."]
     if lacking:
         tried = ", ".join(f"'{name}'" for name in list(found["support"]["never_tried"])[:3])
         said.append(

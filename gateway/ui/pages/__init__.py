@@ -5,6 +5,20 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from gateway.ui.pages import audit, budgets, keys, limits, models, organisations, overview, teams
+from gateway.ui.pages import (
+    audit,
+    budgets,
+    dry_runs,
+    keys,
+    limits,
+    models,
+    organisations,
+    overview,
+    policies,
+    teams,
+    trials,
+)
 
-PAGES: Final[tuple[ModuleType, ...]] = (overview, models, keys, teams, organisations, budgets, limits, audit)
+_ROUTING: Final = (policies, dry_runs, trials)
+_ACCESS: Final = (keys, teams, organisations, budgets, limits)
+PAGES: Final[tuple[ModuleType, ...]] = (overview, models, *_ROUTING, *_ACCESS, audit)

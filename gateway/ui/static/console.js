@@ -10,6 +10,7 @@ document.addEventListener("click", (event) => {
   if (target.matches("[data-theme-switch]")) switchTheme(target);
   if (target.matches("[data-copy]")) copy(target);
   if (target.matches("th[aria-sort] button")) sort(target.closest("th"));
+  if (target.matches("[data-line]")) goToLine(document.getElementById("toml"), Number(target.dataset.line));
 });
 
 function switchTheme(button) {
@@ -20,6 +21,14 @@ function switchTheme(button) {
   document.cookie = `fingerpost_theme=${next}; path=/admin/console; max-age=31536000; samesite=strict`;
   button.title = `Theme: ${THEME_NAMES[next]}`;
   drawAll();
+}
+
+function goToLine(area, line) {
+  const lines = area.value.split("\n");
+  const start = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+  area.focus();
+  area.setSelectionRange(start, start + (lines[line - 1] ?? "").length);
+  area.scrollTop = (area.scrollHeight / lines.length) * Math.max(line - 5, 0);
 }
 
 async function copy(button) {

@@ -16,6 +16,7 @@ from benchmarks.gateway.upstream import UpstreamServer
 from tests.command_line import fingerpost
 from tests.eventually import comes_true
 from tests.integration.conftest import POLICY, catalogue
+from tests.integration.tenants import tenant
 from tests.serving import Served, environment, serving
 
 ENV = {"UPSTREAM_SECRET": "sk-upstream-secret", "FINGERPOST_PRELOAD": "false"}
@@ -151,6 +152,41 @@ def test_no_answer_leaks_from_one_arm_into_the_other(served: Served, admin: http
     )
     admin.post(f"/trials/{trial['id']}/stop", json={})
     assert wrong == [(0,)] and hits[0][0] > 0
+
+
+def test_a_trial_has_whom_its_scope_names_and_nobody_who_has_a_version_of_their_own(
+    served: Served, admin: httpx.Client
+) -> None:
+    ours, others = tenant(served, name="ours"), tenant(served, name="others")
+    version = drafted(admin, "scoped")
+    own = admin.post(
+        "/policies/scoped/versions",
+        params={"state": "ready"},
+        content=TEXT.format(name="scoped", model="realistic").encode(),
+    ).json()["id"]
+    admin.post("/policies/scoped/activate", json={"version": own, "scope": f"team:{others.team_id}"})
+
+    def seen(key: str | None) -> set[str]:
+        named = {"Authorization": f"Bearer {key}"} if key else served.headers
+        body = {"model": "auto:scoped", "messages": [{"role": "user", "content": "hello"}]}
+        answers = [
+            httpx.post(f"{served.url}/v1/chat/completions", json={**body, "user": user}, headers=named, timeout=20)
+            for user in USERS[:16]
+        ]
+        return {one.headers["x-fingerpost-model"] for one in answers}
+
+    narrow = begun(admin, "scoped", version, scope=f"team:{ours.team_id}")
+    assert comes_true(lambda: seen(ours.key) == {"instant", "paced"})
+    alone = seen(None), seen(others.key)
+    admin.post(f"/trials/{narrow['id']}/stop", json={})
+    wide = begun(admin, "scoped", version)
+    assert comes_true(lambda: seen(None) == seen(ours.key) == {"instant", "paced"})
+    bound = seen(others.key)
+    admin.post(f"/trials/{wide['id']}/stop", json={})
+
+    assert alone == ({"instant"}, {"realistic"}) and bound == {"realistic"}
+    teams = sql(served, f"select distinct team_id from request_log where trial_id = '{narrow['id']}'")
+    assert teams == [(ours.team_id,)]
 
 
 def test_a_shadow_decides_and_serves_nobody(served: Served, admin: httpx.Client) -> None:

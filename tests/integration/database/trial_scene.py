@@ -1,4 +1,4 @@
-"""Processes on one database with a trial, and what the ledger has of it."""
+"""Two processes on one database, a policy with a draft, and a clock that goes on when a test says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.build import build
-from gateway.ledger.audit import AuditLog
 from gateway.ledger.inserts import Inserter
 from gateway.ledger.record import Record, ShadowDecision
 from gateway.ledger.rows import to_rows
@@ -108,9 +107,3 @@ def traffic(trial: Trial, clock: Clock, count: int, fails: float) -> list[Record
         failed = dice.random() < (fails if one.trial_arm == Arm.CANARY else 0.01)
         found.append(replace(one, status=502, cost_nanousd=None) if failed else one)
     return found
-
-
-async def told(engine: AsyncEngine) -> list[tuple[str, str]]:
-    """Actors and actions about trials, oldest first."""
-    entries = await AuditLog(engine).list()
-    return [(one.actor, one.action) for one in reversed(entries) if one.action.startswith("trial.")]

@@ -84,7 +84,9 @@ class Found:
 
 def ours(stream: Stream, tolerances: dict[Metric, float], *, proof: bool = False) -> Found | None:
     """When harm is called, or its absence in all metrics."""
-    wagers = [Wagers.begin(Margins.of(tolerances[one], relative=one in RELATIVE)) for one in METRICS]
+    # Of the grid of margins only the tolerance decides; its bets do not depend on the others.
+    grids = [Margins(np.array([tolerances[one]]), one in RELATIVE) for one in METRICS]
+    wagers = [Wagers.begin(grid) for grid in grids]
     coin, wanted = Coin.begin(), math.log((len(METRICS) + 1) / ALPHA)
     for begun in range(0, len(stream.values), LOOK):
         part = slice(begun, begun + LOOK)

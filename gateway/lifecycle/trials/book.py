@@ -70,10 +70,12 @@ class TrialBook:
 
     def follow(self, request: ChatRequest, incoming: Incoming, decision: Decision, decide: Decide) -> None:
         """A decision was made for a request; maybe a draft decides for it too, later, and serves nobody."""
-        if incoming.record.trial_arm == Arm.SHADOW:
-            for one in self._running.get(decision.policy_name, ()):
-                if one.trial.id == incoming.record.trial_id:
-                    self._shadows.put(one.draft, request, incoming, decision, decide)
+        record = incoming.record
+        if record.trial_id is None or record.trial_arm != Arm.SHADOW:
+            return
+        for one in self._running.get(decision.policy_name, ()):
+            if one.trial.id == record.trial_id:
+                self._shadows.put(one.draft, request, incoming, decision, decide)
 
     def drafts(self) -> list[ActivePolicy]:
         """Of all trials that run here."""

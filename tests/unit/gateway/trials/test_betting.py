@@ -140,3 +140,18 @@ def units(rows: list[tuple[float, bool]], share: float) -> Units:
         np.array([arm for _, arm in rows], dtype=bool),
         np.full(len(rows), share),
     )
+
+
+@given(st.floats(0.1, 1), st.floats(0, 1), st.floats(0.005, 0.95))
+def test_no_bet_wins_on_average_where_the_effect_is_just_the_margin(value: float, before: float, share: float) -> None:
+    """So a unit's guess is made before it comes, whatever came before."""
+    served, other = (Wagers.begin(Margins.of(0.1, relative=False)) for _ in range(2))
+    for wagers, rows in ((served, [(value, True)]), (other, [(value - 0.1, False)])):
+        wagers.take(units([(before, True)], share))
+        wagers.up[:], wagers.down[:] = 0.0, 0.0
+        wagers.take(units(rows, share))
+
+    place = served.margins.at(0.1)
+    for name in ("up", "down"):
+        won, lost = (np.exp(getattr(one, name)[place]) for one in (served, other))
+        np.testing.assert_allclose(share * won + (1 - share) * lost, 1.0, rtol=1e-9)

@@ -99,6 +99,7 @@ from gateway.request_log import RequestLog
 from gateway.settings import Settings, environment_value, metrics_folder
 from gateway.state import Gateway
 from gateway.tracing import Tracer
+from gateway.ui.oidc import Oidc
 from gateway.ui.parts import Parts
 from gateway.ui.rendering import Rendering
 from gateway.ui.sessions import Lifetime, SessionStore, key_roles
@@ -356,6 +357,7 @@ def _console(ground: Ground) -> Parts:
         rendering=Rendering(),
         sessions=SessionStore(ground.engine, lifetime, key_roles(settings.console_key_role)),
         throttle=Throttle(monotonic),
+        oidc=Oidc.from_settings(settings),
         usage=LedgerUsage(ground.engine),
         health=ground.health,
     )

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.outbound import OutboundGuard
+from gateway.ui.roles import roles_of
 from local_runtime.embedders.find import known_embedders
 
 PREFIX = "FINGERPOST_"
@@ -108,6 +109,19 @@ class Settings(BaseSettings):
     def _known_embedder(cls, value: str) -> str:
         if value not in known_embedders():
             raise ValueError(f"there is no embedder of that name; known: {', '.join(known_embedders())}")
+        return value
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _readable_roles(cls, value: str) -> str:
+        roles_of(value)
+        return value
+
+    @field_validator("oidc_issuer", "public_url")
+    @classmethod
+    def _readable_address(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://")):
+            raise ValueError("must be an address such as https://login.example.com")
         return value
 
     @field_validator("private_networks")

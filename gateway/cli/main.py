@@ -41,6 +41,7 @@ from gateway.ledger.engine import DatabaseUrlError
 from gateway.ledger.faults import DatabaseUnavailable, SchemaError
 from gateway.redis_url import RedisUrlError
 from gateway.server import PortTaken
+from gateway.ui.oidc import SignOnUnusable
 from policies.errors import PolicyError
 
 app = typer.Typer(
@@ -97,7 +98,7 @@ def main() -> None:
     """Entry point of the console script: what a user can mend ends in one clear line, not in a traceback."""
     try:
         app()
-    except (PolicyError, SchemaError, DatabaseUrlError, SecretKeyError, PortTaken) as error:
+    except (PolicyError, SchemaError, DatabaseUrlError, SecretKeyError, SignOnUnusable, PortTaken) as error:
         fail(str(error))
     except RedisUrlError as error:
         fail(f"FINGERPOST_REDIS_URL: {error}")

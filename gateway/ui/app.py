@@ -15,7 +15,7 @@ from gateway.api.raw import Scope
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
 from gateway.ledger.faults import DatabaseUnavailable
 from gateway.state import Gateway
-from gateway.ui import login
+from gateway.ui import login, sign_on
 from gateway.ui.answers import failed, login_needed
 from gateway.ui.doors import LoginNeeded, visitor
 from gateway.ui.guard import Guard
@@ -38,7 +38,7 @@ def console(gateway: Gateway) -> Guard:
     app.state.gateway = gateway
     app.add_api_route("/admin", _enter, include_in_schema=False)
     app.add_api_route(f"{BASE}/static/{{name:path}}", _static, include_in_schema=False)
-    for module in (login, *PAGES):
+    for module in (login, sign_on, *PAGES):
         app.include_router(module.router, prefix=BASE)
     _add_error_pages(app)
     return Guard(app)

@@ -12,6 +12,7 @@ from gateway.api.admin.access import gateway_of
 from gateway.ui.rendering import BASE
 
 SESSION: Final = "fingerpost_console"
+SIGN_ON: Final = "fingerpost_sign_on"
 LOGIN: Final = "fingerpost_login"
 NOTICE: Final = "fingerpost_notice"
 THEME: Final = "fingerpost_theme"
@@ -38,9 +39,9 @@ def put(
     answer.set_cookie(name, value, max_age=age, path=BASE, secure=is_https(request), httponly=True, samesite=samesite)
 
 
-def drop(answer: Response, request: Request, name: str) -> None:
+def drop(answer: Response, request: Request, name: str, samesite: Literal["strict", "lax"] = "strict") -> None:
     """Take a cookie back."""
-    answer.delete_cookie(name, path=BASE, secure=is_https(request), httponly=True, samesite="strict")
+    answer.delete_cookie(name, path=BASE, secure=is_https(request), httponly=True, samesite=samesite)
 
 
 def put_notice(answer: Response, request: Request, notice: str) -> None:

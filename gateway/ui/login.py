@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
@@ -29,8 +30,8 @@ async def ask(request: Request, then: str = "") -> Response:
     try:
         await visitor(request)
     except LoginNeeded:
-        return _form(request, then)
-    return to(request, _inside(then))
+        return login_page(request, then)
+    return to(request, inside(then))
 
 
 @router.post("/login")
@@ -44,9 +45,9 @@ async def log_in(request: Request) -> Response:
         token = await _opened(request, form.get("key", ""))
     except InvalidKey as error:
         throttle.failed(address)
-        return _form(request, form.get("then", ""), error)
+        return login_page(request, form.get("then", ""), error)
     except GatewayError as error:
-        return _form(request, form.get("then", ""), error)
+        return login_page(request, form.get("then", ""), error)
     throttle.succeeded(address)
     return logged_in(request, token, form.get("then", ""))
 
@@ -62,19 +63,26 @@ async def log_out(request: Request, acting: Looking) -> Response:
 
 def logged_in(request: Request, token: str, then: str) -> Response:
     """On to where somebody wanted to go, with the session's cookie."""
-    answer = to(request, _inside(then))
+    answer = to(request, inside(then))
     cookies.put(answer, request, cookies.SESSION, token)
     cookies.drop(answer, request, cookies.LOGIN)
     return answer
 
 
-def _form(request: Request, then: str, error: GatewayError | None = None) -> Response:
+def login_page(request: Request, then: str, error: GatewayError | None = None, field: str = "key") -> Response:
     """The form has a token that its cookie has too, so that no other site's page can log somebody in."""
     token = request.cookies.get(cookies.LOGIN) or secrets.token_urlsafe(24)
-    faults = {} if error is None else {"key": error.message}
+    faults = {} if error is None else {field: error.message}
     status = 200 if error is None else error.http_status
-    doors = {"with_key": gateway_of(request).settings.console_key_role != "none", "single_sign_on": ""}
-    answer = page(request, "login.html", None, status, then=then, login_token=token, faults=faults, **doors)
+    gateway = gateway_of(request)
+    shown: dict[str, Any] = {
+        "then": then,
+        "login_token": token,
+        "faults": faults,
+        "with_key": gateway.settings.console_key_role != "none",
+        "single_sign_on": gateway.console.oidc.name if gateway.console.oidc is not None else "",
+    }
+    answer = page(request, "login.html", None, status, **shown)
     cookies.put(answer, request, cookies.LOGIN, token, LOGIN_S)
     return answer
 
@@ -112,7 +120,7 @@ def _role_of(request: Request, caller: Caller) -> Role:
     return role
 
 
-def _inside(then: str) -> str:
+def inside(then: str) -> str:
     """A path below the console's, from what a link says; '' for anything else."""
     parts = urlsplit(then.replace("\\", "/"))
     path = parts.path.removeprefix(BASE)

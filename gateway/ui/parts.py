@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.dispatch.health import Health
+from gateway.ui.oidc import Oidc
 from gateway.ui.rendering import Rendering
 from gateway.ui.sessions import SessionStore
 from gateway.ui.throttle import Throttle
@@ -13,10 +14,11 @@ from gateway.ui.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One of each."""
+    """`oidc` is None where there is no single sign-on."""
 
     rendering: Rendering
     sessions: SessionStore
     throttle: Throttle
+    oidc: Oidc | None
     usage: Usage
     health: Health

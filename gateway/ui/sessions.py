@@ -55,8 +55,8 @@ class Session:
 
     @property
     def shown(self) -> str:
-        """Who it is, for people: the key's name, or the subject."""
-        return self.name or self.subject
+        """Who it is, for people: the key's name, or that of single sign-on."""
+        return self.name or self.subject.removeprefix("oidc:").rpartition("/")[0] or self.subject
 
     def is_meant(self, token: str) -> bool:
         """Whether a form's token is this session's."""

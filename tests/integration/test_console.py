@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.ui.menu import MENU
+from tests.integration.conftest import POLICY as POLICY_TEXT
 from tests.integration.console import BASE, Visitor, hidden, text_of, visiting
-from tests.serving import ADMIN_KEY, APPLICATION_KEY, Served
+from tests.serving import ADMIN_KEY, APPLICATION_KEY, Served, serving
 
 PATHS = [entry.path for section in MENU for entry in section.entries]
 POLICY = (
@@ -239,6 +241,59 @@ def test_a_session_ends_when_it_was_idle_or_lasted_too_long(gateway: Served, col
         sql(gateway, f"update console_session set {column} = {column} - ? where key_id = ?", age_s, row["id"])
 
         assert somebody.get().status_code == 303
+
+
+def test_a_page_that_refreshes_itself_does_not_keep_a_session_alive(gateway: Served) -> None:
+    row = issued(gateway, name="watching", role="admin")
+    with visiting(gateway.url, row["key"]) as somebody:
+        sql(gateway, "update console_session set seen_at = seen_at - 600 where key_id = ?", row["id"])
+        before = sql(gateway, "select seen_at from console_session where key_id = ?", row["id"])
+        somebody.get("", HX_Request="true", X_Unasked="1")
+        unasked = sql(gateway, "select seen_at from console_session where key_id = ?", row["id"])
+        somebody.get()
+        asked = sql(gateway, "select seen_at from console_session where key_id = ?", row["id"])
+
+    assert before == unasked and asked[0][0] > before[0][0] + 500
+
+
+def test_a_role_that_is_lowered_counts_at_once(gateway: Served) -> None:
+    row = issued(gateway, name="lowered", role="admin")
+    with visiting(gateway.url, row["key"]) as somebody:
+        lower = {"metadata": {"console_role": "viewer"}}
+        httpx.patch(f"{gateway.url}/admin/keys/{row['id']}", headers=gateway.admin_headers, json=lower, timeout=20)
+
+        assert somebody.send("/organisations", {"name": "too late"}).status_code == 403
+
+
+def test_too_many_wrong_keys_make_one_wait(tmp_path: Path) -> None:
+    env = {"FINGERPOST_PRELOAD": "false"}
+    with serving(tmp_path, policies={"default": POLICY_TEXT}, env=env) as served, visiting(served.url) as somebody:
+        tried = [somebody.log_in("wrong").status_code for _ in range(12)]
+        right = somebody.log_in(ADMIN_KEY)
+
+    assert tried == [401] * 10 + [429] * 2 and right.status_code == 429
+
+
+def test_behind_https_cookies_are_for_https_alone_and_the_proxys_name_is_ours(tmp_path: Path) -> None:
+    env = {"FINGERPOST_PRELOAD": "false", "FINGERPOST_PUBLIC_URL": "https://llm.example.com"}
+    with serving(tmp_path, policies={"default": POLICY_TEXT}, env=env) as served, httpx.Client() as client:
+        page = client.get(f"{served.url}{BASE}/login")
+        token = hidden(page.text, "login_token")
+        cookie = {"cookie": f"fingerpost_login={token}"}
+        fields = {"login_token": token, "key": ADMIN_KEY}
+        own, foreign = (
+            client.post(f"{served.url}{BASE}/login", data=fields, headers={"origin": origin, **cookie})
+            for origin in ("https://llm.example.com", "https://llm.example.org")
+        )
+
+    assert all("Secure" in one for one in own.headers.get_list("set-cookie")) and own.status_code == 303
+    assert foreign.status_code == 403
+
+
+def test_a_console_that_is_off_is_not_there(tmp_path: Path) -> None:
+    env = {"FINGERPOST_PRELOAD": "false", "FINGERPOST_CONSOLE": "false"}
+    with serving(tmp_path, policies={"default": POLICY_TEXT}, env=env) as served:
+        assert httpx.get(f"{served.url}{BASE}/login", headers={"accept": "text/html"}).status_code == 404
 
 
 def test_logging_out_ends_the_session_and_not_only_its_cookie(gateway: Served) -> None:

@@ -63,7 +63,7 @@ def _row(entry: dict[str, Any], names: Names) -> dict[str, Any]:
     return {
         **entry,
         "who": names.keys.get(entry["actor"], entry["actor"]),
-        "whom": names.of(kind, entry["subject"]),
+        "whom": names.of("key" if kind == "console" else kind, entry["subject"]),
         "link": f"{path}{entry['subject']}" if path and not entry["action"].endswith(".delete") else "",
         "detail": {
             _NAMES.get(name, name): told for name, value in detail.items() if (told := _told(name, value, names))

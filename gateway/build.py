@@ -104,7 +104,6 @@ from gateway.ui.parts import Parts
 from gateway.ui.rendering import Rendering
 from gateway.ui.sessions import Lifetime, SessionStore, key_roles
 from gateway.ui.throttle import Throttle
-from gateway.ui.usage import LedgerUsage
 from policies.catalogue import Catalogue
 from policies.load import load_catalogue, shipped_catalogue_path
 
@@ -358,7 +357,6 @@ def _console(ground: Ground) -> Parts:
         sessions=SessionStore(ground.engine, lifetime, key_roles(settings.console_key_role)),
         throttle=Throttle(monotonic),
         oidc=Oidc.from_settings(settings),
-        usage=LedgerUsage(ground.engine),
         health=ground.health,
     )
 

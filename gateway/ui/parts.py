@@ -9,7 +9,6 @@ from gateway.ui.oidc import Oidc
 from gateway.ui.rendering import Rendering
 from gateway.ui.sessions import SessionStore
 from gateway.ui.throttle import Throttle
-from gateway.ui.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,5 +19,4 @@ class Parts:
     sessions: SessionStore
     throttle: Throttle
     oidc: Oidc | None
-    usage: Usage
     health: Health

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -55,6 +55,7 @@ class Rendering:
             compact=compact,
             ago=lambda at: ago(at, now()),
             when=when,
+            mean_of=mean_of,
             pair=lambda text: (text, text),
             minute=lambda at: "" if at is None else at.strftime("%Y-%m-%dT%H:%M"),
         )
@@ -135,6 +136,11 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def mean_of(rows: Sequence[Any], name: str) -> float:
+    """The mean of a field over rows that stand for so many `requests` each."""
+    return float(sum(getattr(row, name) * row.requests for row in rows) / sum(row.requests for row in rows))
 
 
 def compact(value: object) -> str:

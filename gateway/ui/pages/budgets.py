@@ -7,14 +7,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from gateway.admission.burn_down import BurnDown, burn_down
 from gateway.admission.rules import Budget
 from gateway.api.admin.access import PathId, gateway_of
 from gateway.api.admin.budgets import BudgetBody, NewBudget, change_budget, levels_of, remove_budget, set_budget
 from gateway.errors import InvalidRequest, NotFound
 from gateway.ui.answers import page, to
+from gateway.ui.charts import chart, series
 from gateway.ui.doors import Editing, Form, Visitor
 from gateway.ui.forms import body_of, faults_of
 from gateway.ui.names import names_of
+from gateway.ui.rendering import usd
 from gateway.ui.sessions import Session
 from gateway.ui.subjects import at_subject, subject_from, subjects_of
 
@@ -120,14 +123,26 @@ async def _one(
     if budget is None:
         raise NotFound(f"There is no budget '{budget_id[:80]}'.")
     (level,) = await levels_of([budget], gateway.gauges)
+    course = await burn_down(gateway.engine, budget)
     shown: dict[str, Any] = {
         "level": level,
+        "course": course,
+        "chart": burning(course),
         "used": used_share(level.spent_nanousd + level.reserved_nanousd, budget),
         "names": await names_of(gateway.stores),
         "form": form or _as_form(budget),
         "faults": faults_of(error) if error is not None else {},
     }
     return page(request, "budget.html", session, error.http_status if error else 200, **shown)
+
+
+def burning(course: BurnDown) -> dict[str, Any] | None:
+    """What was left at the end of each step, beside nothing; None where the log can't tell, as for tags."""
+    if course.points is None:
+        return None
+    left = [max(course.limit_nanousd - spent, 0) / 1e9 for spent in course.points]
+    at = [course.start + (step + 1) * course.step_s for step in range(len(left))]
+    return chart(at, series("Left", left, lambda dollars: usd(dollars * 1e9)), unit="usd")
 
 
 def _as_form(budget: Budget) -> dict[str, str]:

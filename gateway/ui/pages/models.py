@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -10,13 +13,18 @@ from fastapi.responses import Response
 from gateway.api.admin.access import gateway_of
 from gateway.dispatch.breaker import State
 from gateway.dispatch.health import Vitals
+from gateway.ledger import usage
+from gateway.ledger.forecasts import Calibration, calibration
 from gateway.state import Gateway
 from gateway.ui.answers import is_htmx, page
+from gateway.ui.charts import chart, series
 from gateway.ui.doors import Visitor
-from gateway.ui.usage import period_of
+from gateway.ui.periods import period_of
+from gateway.ui.rendering import percent
 from policies.catalogue import Endpoint
 
 router = APIRouter(prefix="/models")
+MOST_DRAWN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +43,39 @@ class Seen:
 @router.get("")
 async def show(request: Request, session: Visitor, period: str = "24h") -> Response:
     """Every model that can be asked, and every endpoint; htmx asks again for its part that changes."""
-    gateway, stretch = gateway_of(request), period_of(period)
-    asked = {one.name: one.sums for one in await gateway.console.usage.by_model(stretch)}
+    gateway, stretch = gateway_of(request), usage.stretch_of(period_of(period))
+    groups, forecasts = await asyncio.gather(
+        usage.groups(gateway.engine, stretch, "model", limit=usage.MOST_GROUPS),
+        calibration(gateway.engine, usage.stretch_of("30d").start),
+    )
+    asked = {one.name: one.sums for one in groups}
     seen = [endpoint_seen(gateway, row) for row in gateway.fleet.catalogue.endpoint]
     served = [card for card in gateway.fleet.catalogue.model if any(one.endpoint.model == card.id for one in seen)]
-    shown = {
-        "period": stretch,
+    shown: dict[str, Any] = {
+        "period": period_of(period),
         "usable": [(card, card.prices(), asked.get(card.id)) for card in served if gateway.fleet.of_model(card.id)],
         "unusable": [(card, gateway.fleet.why_not(card.id)) for card in served if not gateway.fleet.of_model(card.id)],
+        "forecasts": forecasts,
+        "reliability": reliability(forecasts),
         "endpoints": sorted((one for one in seen if one.state != "off"), key=lambda one: one.endpoint.id),
     }
-    return page(request, "models_live.html" if is_htmx(request) else "models.html", session, 200, **shown)
+    return page(request, "models_live.html" if is_htmx(request) else "models.html", session, **shown)
+
+
+def reliability(forecasts: Sequence[Calibration]) -> dict[str, Any] | None:
+    """Forecast quality beside mean feedback: one dot for each bin of the models that were rated most, on a diagonal
+    where both are the same. None where nothing was rated."""
+    rated = sorted((one for one in forecasts if one.bins), key=lambda one: -one.rated)[:MOST_DRAWN]
+    if not rated:
+        return None
+    at = sorted({0.0, 1.0, *(one.forecast for model in rated for one in model.bins)})
+    lines = []
+    for model in rated:
+        score = {one.forecast: one.score for one in model.bins}
+        lines.append(series(model.model, [score.get(x) for x in at], percent))
+    ideal = series("As forecast", at, percent, line=True, dash=[4, 4])
+    look: dict[str, Any] = {"kind": "dots", "unit": "share", "time": False, "x": "Forecast quality", "x_unit": "share"}
+    return chart(at, *lines, ideal, **look)
 
 
 def endpoint_seen(gateway: Gateway, row: Endpoint) -> Seen:

@@ -131,7 +131,7 @@ function draw(place) {
   const options = {
     width: place.clientWidth,
     height: place.clientHeight,
-    padding: [8, 4, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { y: false, points: { size: 6 } },
     legend: { show: false },
     hooks: { setCursor: [(plot) => tell(place, data, plot.cursor.idx)] },
@@ -184,9 +184,11 @@ function clock(at, whole, days) {
   return new Date(at * 1000).toLocaleString("en-GB", { timeZone: "UTC", ...options });
 }
 
-// What a page asks by itself can wait while nobody sees it.
+// What a page asks by itself can wait while nobody sees it, or somebody is at work in the part that would change.
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden && event.detail.requestConfig.headers["X-Unasked"]) event.preventDefault();
+  const part = event.detail.target;
+  const used = part.contains(document.activeElement) || part.querySelector("details[open], th[aria-sort$='ending']");
+  if (event.detail.requestConfig.headers["X-Unasked"] && (document.hidden || used)) event.preventDefault();
 });
 
 let resizing;

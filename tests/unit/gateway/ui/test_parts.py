@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.ui
+from gateway.admission.burn_down import BurnDown
 from gateway.errors import InvalidRequest
-from gateway.ledger.cache_evidence import Sums
+from gateway.ledger.forecasts import Bin, Calibration
 from gateway.ui.charts import chart, series
 from gateway.ui.doors import Form
-from gateway.ui.evidence import likeness_of
 from gateway.ui.forms import faults_of, lines_of, moment_of
 from gateway.ui.login import inside
 from gateway.ui.menu import MENU, Entry
 from gateway.ui.oidc import is_safe
-from gateway.ui.rendering import BASE, Rendering, ago, ms, number, percent, usd
+from gateway.ui.pages.budgets import burning
+from gateway.ui.pages.models import reliability
+from gateway.ui.periods import period_of
+from gateway.ui.rendering import BASE, Rendering, ago, mean_of, ms, number, percent, usd
 from gateway.ui.roles import Role, key_role, lower, roles_of
 from gateway.ui.sessions import Session
 from gateway.ui.throttle import MAX_ADDRESSES, MAX_FAILURES, WITHIN_S, Throttle
@@ -173,15 +177,36 @@ def test_nothing_in_a_page_is_taken_for_markup() -> None:
     assert "<script>" not in page and "<img src=x>" not in page
 
 
-def test_a_checked_share_has_its_uncertainty_beside_it() -> None:
-    none, some = (
-        likeness_of([]),
-        likeness_of([Sums(hits=500, same=90, different=5), Sums(hits=10, same=5, undecided=3)]),
-    )
+def test_a_reliability_chart_has_the_models_that_were_rated_most_and_the_diagonal() -> None:
+    def model(name: str, rated: int, *bins: tuple[float, float]) -> Calibration:
+        rows = tuple(Bin(0, 1, rated, told, score, 0, 1) for told, score in bins)
+        return Calibration(name, rated, rows, None)
 
-    assert (none.wrong, none.checked, none.lowest, none.highest) == (None, 0, 0.0, 1.0)
-    assert (some.wrong, some.checked, some.hits) == (0.05, 103, 510)
-    assert some.lowest < 0.05 < some.highest < 1
+    models = [model(f"m{rated}", rated, (rated / 10, 0.5)) for rated in range(1, 7)]
+
+    made = reliability([*models, model("unrated", 0)])
+
+    assert made is not None and [one["label"] for one in made["series"]] == ["m6", "m5", "m4", "m3", "As forecast"]
+    assert made["at"] == [0.0, 0.3, 0.4, 0.5, 0.6, 1.0] == made["series"][-1]["values"]
+    assert made["series"][0]["values"] == [None, None, None, None, 0.5, None]
+    assert reliability([model("unrated", 0)]) is None
+
+
+def test_a_budgets_chart_burns_down_to_nothing_and_not_below() -> None:
+    course = BurnDown("b", 10_000_000_000, 0, 600, 300, None, (4_000_000_000, 12_000_000_000), None)
+
+    made = burning(course)
+
+    assert made is not None and made["at"] == [900, 1200] and made["series"][0]["values"] == [6.0, 0.0]
+    assert burning(replace(course, points=None)) is None
+
+
+def test_a_mean_over_bins_weighs_them_by_their_requests() -> None:
+    assert mean_of([Bin(0, 1, 1, 0.2, 0, 0, 1), Bin(0, 1, 3, 0.6, 0, 0, 1)], "forecast") == pytest.approx(0.5)
+
+
+def test_a_period_that_is_none_is_a_day() -> None:
+    assert (period_of("7d"), period_of("8d")) == ("7d", "24h")
 
 
 def test_a_charts_figures_are_told_as_they_are_drawn() -> None:

@@ -19,7 +19,7 @@ from gateway.ledger.looking import looking
 from gateway.ledger.tables import feedback, request_log
 
 # Bounds the time a question takes: rankings are read as they were logged, about a kilobyte each.
-NEWEST: Final = 2_000
+NEWEST: Final = 600
 BINS: Final = 5
 DELTA: Final = 0.05
 

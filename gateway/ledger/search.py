@@ -79,7 +79,7 @@ class Bounds:
     """How much is looked at: candidates at most, and no more once looking on would take longer than `patience_s`."""
 
     candidates: int = 20_000
-    patience_s: float = 0.15
+    patience_s: float = 0.1
     clock: Callable[[], float] = time.monotonic
 
     def looks(self, first: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ COPY routers routers
 COPY local_runtime local_runtime
 COPY gateway gateway
 COPY migrations migrations
-RUN pip install -c constraints.txt ".[local,postgres,tracing]"
+RUN pip install -c constraints.txt ".[local,postgres,tracing,oidc]"
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 fingerpost \

@@ -59,7 +59,7 @@ clean: ## Remove caches and build output; .venv and data stay
 
 # The development install holds all that serving needs.
 $(SERVE):
-	@test -e $(DEV) || scripts/install.sh local,postgres,tracing $@
+	@test -e $(DEV) || scripts/install.sh local,postgres,tracing,oidc $@
 
 $(DEV):
-	@scripts/install.sh local,postgres,tracing,routers,dev $@
+	@scripts/install.sh local,postgres,tracing,oidc,routers,dev $@

@@ -14,11 +14,11 @@ from gateway.ui.pages import (
     models,
     organisations,
     overview,
-    policies,
+    policy_pages,
     teams,
     trials,
 )
 
-_ROUTING: Final = (policies, dry_runs, trials)
+_ROUTING: Final = (policy_pages, dry_runs, trials)
 _ACCESS: Final = (keys, teams, organisations, budgets, limits)
 PAGES: Final[tuple[ModuleType, ...]] = (overview, models, *_ROUTING, *_ACCESS, audit)

@@ -191,11 +191,26 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.detail.requestConfig.headers["X-Unasked"] && (document.hidden || used)) event.preventDefault();
 });
 
+// What is wider than its place can be moved by keys too.
+function reach() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    const wide = place.scrollWidth > place.clientWidth || place.scrollHeight > place.clientHeight + 1;
+    if (wide) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+}
+
+function arrange() {
+  drawAll();
+  reach();
+}
+
 let resizing;
 window.addEventListener("resize", () => {
   clearTimeout(resizing);
-  resizing = setTimeout(drawAll, 120);
+  resizing = setTimeout(arrange, 120);
 });
+document.addEventListener("toggle", reach, true);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-document.addEventListener("htmx:afterSettle", drawAll);
-document.addEventListener("DOMContentLoaded", drawAll);
+document.addEventListener("htmx:afterSettle", arrange);
+document.addEventListener("DOMContentLoaded", arrange);

@@ -35,7 +35,7 @@ class Knowing:
     def names(self) -> list[str]:
         return ["default"]
 
-    def current(self, name: str) -> Any:
+    def current(self, name: str, caller: Caller) -> Any:
         return SimpleNamespace(policy=Policy.model_validate({"schema": 1, "name": name, "models": ["chat"]}))
 
     def models(self) -> list[ModelCard]:

@@ -277,7 +277,7 @@ async def test_closing_ends_the_thread_and_may_be_repeated(model: FakeEmbedder) 
     before = threads()
     worker = EmbeddingWorker(lambda: model)
     await worker.embed(["text"])
-    thread = next(thread for thread in threading.enumerate() if thread.name == "embedder")
+    (thread,) = (thread for thread in threads() - before if thread.name == "embedder")
 
     await worker.close()
     await worker.close()

@@ -55,6 +55,9 @@ def drafted(admin: httpx.Client, name: str, text: str = TEXT, control: str = "in
     """A policy in force everywhere, and a draft of it by its number."""
     pushed = admin.put("/policies", content=text.format(name=name, model=control).encode())
     assert pushed.status_code == 200, pushed.text
+    explained = {"model": f"auto:{name}", "messages": [{"role": "user", "content": "hello"}]}
+    route = str(admin.base_url).replace("/admin/", "/v1/route")  # answered, and counted, by nobody
+    assert agreed(lambda: httpx.post(route, json=explained, headers=admin.headers, timeout=20).is_success)
     saved = admin.post(f"/policies/{name}/versions", content=text.format(name=name, model=draft).encode())
     return int(saved.json()["id"])
 

@@ -23,7 +23,9 @@ def test_the_columns_of_a_shadow_decision_are_its_fields_in_their_order() -> Non
     assert [column.name for column in shadow_decision.columns] == [field.name for field in fields(ShadowDecision)]
 
 
-def test_the_log_is_indexed_by_time_and_by_key_model_end_user_and_trial_within_time() -> None:
+def test_the_log_is_indexed_for_reports_limits_trials_and_searches() -> None:
     indexed = sorted(tuple(column.name for column in index.columns) for index in request_log.indexes)
 
-    assert indexed == [("at",), ("end_user", "at"), ("key_id", "at"), ("model", "at"), *TRIALS]
+    within_time = ("category", "end_user", "endpoint", "error_code", "key_id", "model", "policy", "team_id")
+    partial = [("at", "status"), ("at",), ("cache_status", "at"), ("cost_nanousd",), ("total_ms",)]
+    assert indexed == sorted([("at",), *((name, "at") for name in within_time), *partial, *TRIALS])
